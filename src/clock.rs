@@ -1,0 +1,92 @@
+//! Wall-clock time, and whether it can be believed.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use rtime_clock::adjtime::{Timex, adjtimex};
+
+/// A time of day: UTC, in milliseconds since 1970. Prints as RFC 3339 with milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// What the system clock says.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(DateTime::<Utc>::from(SystemTime::now()).timestamp_millis())
+    }
+
+    /// From milliseconds since 1970.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// Reads RFC 3339, with any offset.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let time = DateTime::parse_from_rfc3339(text).ok()?;
+        Some(Self(time.timestamp_millis()))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = DateTime::<Utc>::from_timestamp_millis(self.0).unwrap_or_default();
+        f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+/// Whom to ask whether the clock is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Clock {
+    /// The kernel: synced when NTP or PTP disciplines it.
+    #[default]
+    Kernel,
+    /// Nobody: the clock is always taken as synced (containers often never say so).
+    Trusted,
+}
+
+/// What adjtimex(2) returns while the clock is not synchronised (`TIME_ERROR`).
+const TIME_ERROR: i32 = 5;
+
+impl Clock {
+    /// The clock is set.
+    ///
+    /// A Pi has no battery-backed clock and boots in the past, so a time taken before is marked.
+    #[must_use]
+    pub fn is_synced(self) -> bool {
+        match self {
+            Self::Trusted => true,
+            Self::Kernel => adjtimex(&mut Timex::new()).is_ok_and(|state| state != TIME_ERROR),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_utc_with_milliseconds_and_reads_offsets() {
+        let time = Timestamp::parse("2026-03-01T11:15:02.12+01:00");
+        assert_eq!(
+            time.map(|t| t.to_string()).as_deref(),
+            Some("2026-03-01T10:15:02.120Z")
+        );
+        assert_eq!(Timestamp::parse("2026-03-01"), None);
+        assert_eq!(Timestamp::parse("tomorrow"), None);
+    }
+
+    #[test]
+    fn a_trusted_clock_is_synced() {
+        assert!(Clock::Trusted.is_synced());
+    }
+}

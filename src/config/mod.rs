@@ -1,0 +1,242 @@
+//! The configuration, checked: what `load` makes of the files and the rest of the program runs on.
+//!
+//! Nothing here is raw text any more: durations are durations, ids are ids, every link named by a device
+//! exists. `file` has the shapes as they are written, `load` merges and reads them, `check` turns them into these.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::point::{Device, LinkId, Tags};
+
+mod check;
+mod file;
+mod load;
+mod secret;
+
+pub use load::{ConfigError, Fault, load};
+pub use secret::Secret;
+
+/// Where the configuration is read from when no `--config` is given.
+pub const DEFAULT_FILE: &str = "/etc/fieldgate/fieldgate.toml";
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who this gateway is.
+    pub gateway: GatewayConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The store-and-forward buffer.
+    pub buffer: BufferConfig,
+    /// The broker.
+    pub mqtt: MqttConfig,
+    /// Commands from the broker.
+    pub commands: CommandsConfig,
+    /// The enabled links, by id.
+    pub links: Vec<LinkConfig>,
+    /// The enabled devices of enabled links, by id.
+    pub devices: Vec<Device>,
+    /// Choices that work but that a person should know of (insecure, or without effect).
+    pub warnings: Vec<String>,
+}
+
+/// `[gateway]`
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// Its id, part of every topic.
+    pub id: String,
+    /// A name for people.
+    pub label: Option<String>,
+    /// Whom to ask whether the clock is set.
+    pub clock: Clock,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// A level or a tracing filter.
+    pub level: String,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Coloured text on a terminal, plain text elsewhere.
+    #[default]
+    Auto,
+    /// Plain text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[buffer]`
+#[derive(Clone, Debug)]
+pub struct BufferConfig {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// A commit begins when the oldest unacknowledged record is this old.
+    pub commit_every: Duration,
+    /// Largest size of the file, in bytes.
+    pub max_size: u64,
+    /// What gives way at a bound.
+    pub when_full: WhenFull,
+}
+
+/// `buffer.when_full`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// The oldest readings.
+    #[default]
+    DropOldest,
+    /// What comes now.
+    DropNewest,
+}
+
+/// `[mqtt]`
+#[derive(Clone, Debug)]
+pub struct MqttConfig {
+    /// Broker's host name or address.
+    pub host: String,
+    /// Broker's port.
+    pub port: u16,
+    /// Protocol version.
+    pub version: Version,
+    /// Client identifier; `{gateway}` is filled in, `{random}` not yet (it is kept beside the buffer).
+    pub client_id: String,
+    /// User name.
+    pub username: Option<String>,
+    /// Password.
+    pub password: Option<Secret>,
+    /// Longest silence before a PINGREQ, whole seconds, at least 1 s.
+    pub keep_alive: Duration,
+    /// Start every connection without the session of the last.
+    pub clean_start: bool,
+    /// MQTT 5: how long the broker keeps the session after a disconnect.
+    pub session_expiry: Duration,
+    /// Longest wait for name look-up, TCP connect and CONNACK together.
+    pub connect_timeout: Duration,
+    /// Shortest wait between two connects.
+    pub reconnect_min: Duration,
+    /// Longest wait between two connects.
+    pub reconnect_max: Duration,
+    /// Quality of service of readings, replies and events: 0, 1 or 2.
+    pub qos: u8,
+    /// Most publishes without acknowledgement, 1 to 1000.
+    pub max_inflight: u16,
+    /// MQTT 5: readings older than this are dropped by the broker instead of delivered.
+    pub message_expiry: Option<Duration>,
+    /// First part of every topic, `{gateway}` filled in.
+    pub prefix: String,
+}
+
+/// `mqtt.version`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Version {
+    /// MQTT 3.1.
+    V31,
+    /// MQTT 3.1.1.
+    V311,
+    /// MQTT 5.
+    #[default]
+    V5,
+}
+
+/// `[commands]`
+#[derive(Clone, Debug)]
+pub struct CommandsConfig {
+    /// Commands are taken at all.
+    pub enabled: bool,
+    /// Longest time from a command's arrival to its outcome.
+    pub timeout: Duration,
+}
+
+/// `[links.ID]`
+#[derive(Clone, Debug)]
+pub struct LinkConfig {
+    /// Its id.
+    pub id: LinkId,
+    /// A name for people.
+    pub label: Option<String>,
+    /// Free marks.
+    pub tags: Tags,
+    /// What it is made of and which protocol runs on it.
+    pub transport: Transport,
+    /// How long opening the link may take.
+    pub timeout: Duration,
+    /// Rest between two requests.
+    pub pause: Duration,
+}
+
+/// `links.ID.driver` with the keys that belong to it.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// `modbus-tcp`
+    ModbusTcp {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// `modbus-rtu`
+    ModbusRtu {
+        /// The serial line.
+        line: SerialLine,
+    },
+    /// `serial`
+    Serial {
+        /// The serial line.
+        line: SerialLine,
+        /// How bytes become frames.
+        frame: Frame,
+    },
+    /// `simulator`
+    Simulator,
+}
+
+/// A serial line and its settings.
+#[derive(Clone, Debug)]
+pub struct SerialLine {
+    /// The terminal device, or a link to one.
+    pub path: PathBuf,
+    /// Bits per second.
+    pub baud_rate: u32,
+    /// Parity.
+    pub parity: Parity,
+    /// Data bits, 5 to 8.
+    pub data_bits: u8,
+    /// Stop bits, 1 or 2.
+    pub stop_bits: u8,
+}
+
+impl SerialLine {
+    /// The time of one character on the line: start bit, data bits, parity bit, stop bits.
+    #[must_use]
+    pub fn character_time(&self) -> Duration {
+        let parity = u32::from(self.parity != Parity::None);
+        let bits = 1 + u32::from(self.data_bits) + parity + u32::from(self.stop_bits);
+        Duration::from_secs_f64(f64::from(bits) / f64::from(self.baud_rate.max(1)))
+    }
+}
+
+/// `parity`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Parity {
+    /// No parity bit.
+    #[default]
+    None,
+    /// Even.
+    Even,
+    /// Odd.
+    Odd,
+}
+
+/// `frame` of a serial text link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The bytes that end a frame.
+    pub end: Vec<u8>,
+}

@@ -1,0 +1,101 @@
+//! What a link speaks: one trait, one folder for each protocol.
+
+use std::rc::Rc;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::config::{LinkConfig, Transport};
+use crate::point::{Device, Raw, Reason, Sample};
+
+pub mod modbus;
+pub mod serial;
+pub mod simulator;
+
+/// Speaks one protocol on one link. One task owns it; nothing else touches the link.
+///
+/// Every call ends by its deadline. A call that was dropped before its end leaves the driver usable: what
+/// may still arrive for it is never taken for the answer to a later request. Dropping the driver closes the link.
+#[async_trait(?Send)]
+pub trait Driver {
+    /// Opens the link, or opens it again. What was learnt about unanswered requests outlives this.
+    async fn open(&mut self, deadline: Instant) -> Result<(), DriverError>;
+
+    /// Splits a poll of the points `due` (indices into `device.points`) into requests. Pure.
+    fn plan(&mut self, device: &Rc<Device>, due: &[usize]) -> Vec<Request>;
+
+    /// Sends one request and gives one sample for each of its points.
+    async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError>;
+
+    /// Writes one point, once, and gives what the device says of it afterwards.
+    async fn write(
+        &mut self,
+        device: &Rc<Device>,
+        point: usize,
+        raw: &Raw,
+        deadline: Instant,
+    ) -> Result<Raw, DriverError>;
+}
+
+/// One request on the wire, made by [`Driver::plan`].
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The device asked.
+    pub device: Rc<Device>,
+    /// The points its answer carries, as indices into `device.points`.
+    pub points: Vec<usize>,
+    /// Where they lie; the driver's own matter.
+    pub span: Span,
+}
+
+/// Neighbouring places of a device read at once. Drivers without places use the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Span {
+    /// The table, in the driver's own numbering.
+    pub area: u8,
+    /// First place.
+    pub start: u16,
+    /// How many places.
+    pub count: u16,
+}
+
+/// Why an exchange gave nothing. The variants say what the link does next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// Scope device: no answer by the deadline.
+    #[error("no answer in time")]
+    Timeout,
+    /// Scope device: the device answered with this Modbus exception code.
+    #[error("the device answered with exception {0}")]
+    Refused(u8),
+    /// Scope device: an answer that was damaged, foreign or of the wrong size.
+    #[error("{0}")]
+    Malformed(String),
+    /// Scope link: the link is gone and has to be opened again.
+    #[error("{0}")]
+    Lost(String),
+}
+
+impl DriverError {
+    /// The reason that the points of the failed request get.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Timeout => Reason::Timeout,
+            Self::Refused(code) => Reason::Exception(*code),
+            Self::Malformed(_) => Reason::Malformed,
+            Self::Lost(_) => Reason::Offline,
+        }
+    }
+}
+
+/// Makes the driver of a link.
+#[must_use]
+pub fn create(link: &LinkConfig) -> Box<dyn Driver> {
+    match &link.transport {
+        Transport::ModbusTcp { host, port } => Box::new(modbus::Modbus::tcp(host.clone(), *port)),
+        Transport::ModbusRtu { line } => Box::new(modbus::Modbus::rtu(line.clone())),
+        Transport::Serial { line, frame } => Box::new(serial::Serial::new(line.clone(), frame.clone())),
+        Transport::Simulator => Box::new(simulator::Simulator::default()),
+    }
+}

@@ -1,0 +1,9 @@
+//! fieldgate: devices on serial lines and Modbus networks to MQTT, and commands back.
+
+pub mod address;
+pub mod clock;
+pub mod config;
+pub mod decode;
+pub mod drivers;
+pub mod point;
+pub mod record;

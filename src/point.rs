@@ -1,0 +1,407 @@
+//! The words for what is read: devices, points, samples, readings.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+use smallvec::SmallVec;
+
+use crate::address::Address;
+
+/// Longest id, in characters.
+pub const ID_LENGTH: usize = 64;
+
+/// Says whether `text` may be an id: 1 to 64 of `a-z 0-9 _ -`.
+///
+/// An id stands in topics, file names and environment keys, so nothing in it may need quoting.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    (1..=ID_LENGTH).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks the text and makes it an id.
+            #[must_use]
+            pub fn new(text: &str) -> Option<Self> {
+                is_id(text).then(|| Self(text.into()))
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+id!(
+    /// Names a link: one physical connection.
+    LinkId
+);
+id!(
+    /// Names a device: one addressed thing on a link.
+    DeviceId
+);
+id!(
+    /// Names a point: one value of a device.
+    PointId
+);
+
+/// Free marks of a link, device or point, shown in `info` as they were written: a list or a table.
+pub type Tags = Option<serde_json::Value>;
+
+/// One addressed thing on a link, with its points.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Its id.
+    pub id: DeviceId,
+    /// The link it is reached by.
+    pub link: LinkId,
+    /// A name for people.
+    pub label: Option<String>,
+    /// Free marks.
+    pub tags: Tags,
+    /// What the driver needs to know to talk to it.
+    pub protocol: Protocol,
+    /// Time from the start of one poll to the start of the next.
+    pub poll_interval: Duration,
+    /// How long one request may take before it counts as a time-out.
+    pub patience: Duration,
+    /// Its points, in the order of the configuration.
+    pub points: Vec<Point>,
+}
+
+/// How one device is spoken to.
+#[derive(Clone, Debug)]
+pub enum Protocol {
+    /// A Modbus unit.
+    Modbus {
+        /// Unit id, 1 to 247 (and 0 or 248 to 255 on TCP, where the unit may be the server itself).
+        unit: u8,
+        /// Most registers in one read, 1 to 125 (Modbus Application Protocol V1.1b3, 6.3).
+        max_registers: u16,
+    },
+    /// A device that sends text frames.
+    Text {
+        /// Sent before each frame is awaited; `None`: the device talks by itself.
+        request: Option<Box<[u8]>>,
+        /// Named groups become the points of the same address.
+        decode: regex::Regex,
+    },
+    /// Values made here.
+    Simulator,
+}
+
+/// One named value of a device.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// Its id.
+    pub id: PointId,
+    /// A name for people.
+    pub label: Option<String>,
+    /// Free marks.
+    pub tags: Tags,
+    /// Where it lies in the device.
+    pub address: Address,
+    /// How its raw data is read.
+    pub kind: Kind,
+    /// How its bytes are ordered.
+    pub order: Order,
+    /// value = raw x scale + offset.
+    pub scale: Decimal,
+    /// value = raw x scale + offset.
+    pub offset: Decimal,
+    /// Unit of the value, as published in `info`.
+    pub unit: Option<String>,
+    /// The bits of the raw number that count, inclusive, from 0.
+    pub bits: Option<(u8, u8)>,
+    /// Raw numbers that mean "no value".
+    pub invalid: Vec<i128>,
+    /// Names for raw numbers.
+    pub values: BTreeMap<i128, String>,
+    /// Commands may write it.
+    pub writable: bool,
+    /// Least value a command may write.
+    pub min: Option<Decimal>,
+    /// Greatest value a command may write.
+    pub max: Option<Decimal>,
+}
+
+/// The type of a point's raw data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A coil, a discrete input, or one bit of a register.
+    Bool,
+    /// The low byte of one register, signed.
+    I8,
+    /// The low byte of one register.
+    U8,
+    /// One register, signed.
+    I16,
+    /// One register.
+    U16,
+    /// The low 24 bits of two registers, signed.
+    I24,
+    /// The low 24 bits of two registers.
+    U24,
+    /// Two registers, signed.
+    I32,
+    /// Two registers.
+    U32,
+    /// Four registers, signed.
+    I64,
+    /// Four registers.
+    U64,
+    /// Two registers, IEEE 754 binary32.
+    F32,
+    /// Four registers, IEEE 754 binary64.
+    F64,
+    /// One register, four decimal digits.
+    Bcd16,
+    /// Two registers, eight decimal digits.
+    Bcd32,
+    /// So many bytes of text, up to the first NUL, trailing blanks cut.
+    String {
+        /// Bytes, 1 to 250.
+        length: u16,
+    },
+}
+
+impl Kind {
+    /// Every type, as the configuration spells it; `string` has its length beside it.
+    pub const NAMES: [&'static str; 15] = [
+        "bool", "i8", "u8", "i16", "u16", "i24", "u24", "i32", "u32", "i64", "u64", "f32", "f64", "bcd16",
+        "bcd32",
+    ];
+
+    /// The type's name in configuration and `info`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::I8 => "i8",
+            Self::U8 => "u8",
+            Self::I16 => "i16",
+            Self::U16 => "u16",
+            Self::I24 => "i24",
+            Self::U24 => "u24",
+            Self::I32 => "i32",
+            Self::U32 => "u32",
+            Self::I64 => "i64",
+            Self::U64 => "u64",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::Bcd16 => "bcd16",
+            Self::Bcd32 => "bcd32",
+            Self::String { .. } => "string",
+        }
+    }
+
+    /// The type of that name; `length` is used by `string` alone.
+    #[must_use]
+    pub fn parse(name: &str, length: u16) -> Option<Self> {
+        Some(match name {
+            "bool" => Self::Bool,
+            "i8" => Self::I8,
+            "u8" => Self::U8,
+            "i16" => Self::I16,
+            "u16" => Self::U16,
+            "i24" => Self::I24,
+            "u24" => Self::U24,
+            "i32" => Self::I32,
+            "u32" => Self::U32,
+            "i64" => Self::I64,
+            "u64" => Self::U64,
+            "f32" => Self::F32,
+            "f64" => Self::F64,
+            "bcd16" => Self::Bcd16,
+            "bcd32" => Self::Bcd32,
+            "string" => Self::String { length },
+            _ => return None,
+        })
+    }
+
+    /// How many 16-bit registers it takes.
+    #[must_use]
+    pub fn registers(self) -> u16 {
+        match self {
+            Self::Bool | Self::I8 | Self::U8 | Self::I16 | Self::U16 | Self::Bcd16 => 1,
+            Self::I24 | Self::U24 | Self::I32 | Self::U32 | Self::F32 | Self::Bcd32 => 2,
+            Self::I64 | Self::U64 | Self::F64 => 4,
+            Self::String { length } => length.div_ceil(2),
+        }
+    }
+}
+
+/// How the bytes of a value stand in its registers; A is the most significant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Order {
+    /// As Modbus has it: most significant word and byte first.
+    #[default]
+    Abcd,
+    /// Words reversed.
+    Cdab,
+    /// Bytes of each word swapped.
+    Badc,
+    /// Both.
+    Dcba,
+}
+
+impl Order {
+    /// The order of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "ABCD" => Self::Abcd,
+            "CDAB" => Self::Cdab,
+            "BADC" => Self::Badc,
+            "DCBA" => Self::Dcba,
+            _ => return None,
+        })
+    }
+
+    /// The bytes of each word are swapped.
+    #[must_use]
+    pub fn swaps_bytes(self) -> bool {
+        matches!(self, Self::Badc | Self::Dcba)
+    }
+
+    /// The words are reversed.
+    #[must_use]
+    pub fn reverses_words(self) -> bool {
+        matches!(self, Self::Cdab | Self::Dcba)
+    }
+}
+
+/// A driver's raw answer for one point.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Index of the point in its device.
+    pub point: usize,
+    /// What came.
+    pub raw: Result<Raw, Reason>,
+}
+
+/// Data as the device gave it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Raw {
+    /// A coil or discrete input.
+    Bit(bool),
+    /// Registers, in the order on the wire.
+    Words(SmallVec<[u16; 4]>),
+    /// Text cut from a frame.
+    Text(String),
+    /// A number made by the simulator.
+    Number(f64),
+}
+
+/// A decoded point: a value, or the reason why there is none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// Index of the point in its device.
+    pub point: usize,
+    /// What it says.
+    pub value: Result<Value, Reason>,
+}
+
+/// Why a point has no value; the words stand in `bad` of a readings message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No answer in time.
+    Timeout,
+    /// The link is down.
+    Offline,
+    /// An answer that was damaged, foreign, or of the wrong size.
+    Malformed,
+    /// The device says that it has no value (a sentinel), or it cannot be expressed.
+    Invalid,
+    /// NaN or infinity.
+    NotANumber,
+    /// The device refused with this exception code (Modbus Application Protocol V1.1b3, 7).
+    Exception(u8),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("timeout"),
+            Self::Offline => f.write_str("offline"),
+            Self::Malformed => f.write_str("malformed"),
+            Self::Invalid => f.write_str("invalid"),
+            Self::NotANumber => f.write_str("not-a-number"),
+            Self::Exception(code) => write!(f, "exception-{code}"),
+        }
+    }
+}
+
+/// A value, exact: what a device says or a command wants.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// On or off.
+    Bool(bool),
+    /// A whole number without scale; holds all of `i64` and `u64`.
+    Int(i128),
+    /// A scaled number, exact in decimal.
+    Decimal(Decimal),
+    /// An unscaled `f32`; printed as the shortest decimal that reads back as the same `f32`.
+    F32(f32),
+    /// An unscaled `f64`.
+    F64(f64),
+    /// Text.
+    Text(String),
+}
+
+impl Value {
+    /// Appends the value as JSON. Floats must be finite: `decode` makes no others.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        use std::io::Write as _;
+        // Writing into a Vec cannot fail.
+        let _infallible = match self {
+            Self::Bool(v) => write!(out, "{v}"),
+            Self::Int(v) => write!(out, "{v}"),
+            Self::Decimal(v) => write!(out, "{v}"),
+            Self::F32(v) => serde_json::to_writer(&mut *out, v).map_err(Into::into),
+            Self::F64(v) => serde_json::to_writer(&mut *out, v).map_err(Into::into),
+            Self::Text(v) => serde_json::to_writer(&mut *out, v).map_err(Into::into),
+        };
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = Vec::new();
+        self.write_json(&mut out);
+        f.write_str(&String::from_utf8_lossy(&out))
+    }
+}
