@@ -1,0 +1,41 @@
+# What a newcomer runs. Everything missing is installed by tests/setup.sh, without a question.
+# The folder of the results is cargo's matter: CARGO_TARGET_DIR is obeyed, absolute or relative.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+# mosquitto lies where only root looks; rustup's folder is missing until the next login.
+export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
+
+.DEFAULT_GOAL := build
+.PHONY: help build test demo bench lint deny clean
+
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+build: ## build the release binary
+	@tests/setup.sh build
+	$(CARGO) build --locked --release
+
+test: ## run every test, against a real broker and independent devices
+	@tests/setup.sh test
+	$(CARGO) test --locked
+
+demo: ## see it work: a broker, simulated devices and the gateway, until Ctrl-C (or DEMO_SECONDS=20)
+	@tests/setup.sh demo
+	@tests/demo.sh
+
+bench: ## measure
+	@tests/setup.sh test
+	$(CARGO) bench --locked
+
+lint: ## formatting and clippy, as CI wants them
+	@tests/setup.sh build
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+deny: ## licences, sources and advisories of the dependencies (needs cargo-deny)
+	$(CARGO) deny --locked check --config .deny.toml
+
+clean: ## remove what was built and the tests' Python folder
+	$(CARGO) clean
+	rm -rf .venv
