@@ -1,0 +1,167 @@
+//! One poll of one device: its requests one by one, and the record they make.
+
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use crate::clock::{Clock, Timestamp};
+use crate::decode::decode;
+use crate::drivers::{Driver, DriverError, Request};
+use crate::point::{Device, Reading, Reason};
+use crate::record::{self, Record};
+use crate::status::{Report, State};
+
+/// Failed requests, refusals apart, after which the rest of a poll is not asked any more.
+const GIVE_UP: u32 = 2;
+
+/// A poll under way. Between two of its requests a command may run.
+#[derive(Debug)]
+pub(super) struct Poll {
+    device: Rc<Device>,
+    requests: Rc<[Request]>,
+    next: usize,
+    readings: Vec<Reading>,
+    failures: u32,
+    answered: bool,
+    ts: Option<Timestamp>,
+    begun: Instant,
+}
+
+impl Poll {
+    pub(super) fn new(device: Rc<Device>, requests: Rc<[Request]>) -> Self {
+        let readings = Vec::with_capacity(device.points.len());
+        Self {
+            device,
+            requests,
+            next: 0,
+            readings,
+            failures: 0,
+            answered: false,
+            ts: None,
+            begun: Instant::now(),
+        }
+    }
+
+    /// All points bad: the link is down, nobody was asked.
+    pub(super) fn offline(device: &Rc<Device>) -> Self {
+        let mut poll = Self::new(device.clone(), Rc::new([]));
+        poll.fail(0..device.points.len(), Reason::Offline);
+        poll
+    }
+
+    /// When it began.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// Sends the next request. `Ok(true)`: that was the last. `Err`: the link is lost; the poll is complete.
+    pub(super) async fn step(&mut self, driver: &mut dyn Driver) -> Result<bool, DriverError> {
+        let requests = Rc::clone(&self.requests);
+        let Some(request) = requests.get(self.next) else {
+            return Ok(true);
+        };
+        self.next += 1;
+        match driver
+            .exchange(request, Instant::now() + self.device.patience)
+            .await
+        {
+            Ok(samples) => {
+                self.ts.get_or_insert_with(Timestamp::now);
+                self.answered = true;
+                for sample in samples {
+                    let Some(point) = self.device.points.get(sample.point) else {
+                        continue;
+                    };
+                    let value = sample.raw.and_then(|raw| decode(point, &raw));
+                    self.readings.push(Reading {
+                        point: sample.point,
+                        value,
+                    });
+                }
+            }
+            Err(error) => {
+                tracing::debug!(device = %self.device.id, %error, "a request failed");
+                let reason = error.reason();
+                self.fail(request.points.iter().copied(), reason);
+                match error {
+                    DriverError::Refused(_) => {
+                        self.ts.get_or_insert_with(Timestamp::now);
+                        self.answered = true;
+                    }
+                    DriverError::Timeout => self.failures = GIVE_UP,
+                    DriverError::Malformed(_) => self.failures += 1,
+                    DriverError::Lost(_) => {
+                        self.skip(reason);
+                        return Err(error);
+                    }
+                }
+                if self.failures >= GIVE_UP {
+                    self.skip(reason);
+                }
+            }
+        }
+        Ok(self.next >= self.requests.len())
+    }
+
+    /// The device answered at least one request, if only to refuse it.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// Every value that is good, by point.
+    pub(super) fn readings(&self) -> &[Reading] {
+        &self.readings
+    }
+
+    /// What the status is told.
+    pub(super) fn report(&self) -> Report {
+        let bad = self
+            .readings
+            .iter()
+            .find_map(|reading| Some((reading.point, reading.value.as_ref().err()?)));
+        let (state, reason) = match bad {
+            None => (State::Online, None),
+            Some((_, reason)) if !self.answered => (State::Offline, Some(reason.to_string())),
+            Some((point, reason)) => {
+                let point = self
+                    .device
+                    .points
+                    .get(point)
+                    .map(|point| point.id.as_str())
+                    .unwrap_or_default();
+                (State::Degraded, Some(format!("{point}: {reason}")))
+            }
+        };
+        Report {
+            device: self.device.id.clone(),
+            state,
+            reason,
+            ts: self.ts.unwrap_or_else(Timestamp::now),
+        }
+    }
+
+    /// The record; `None` for a device without points.
+    pub(super) fn record(&mut self, clock: Clock) -> Option<Record> {
+        self.readings.sort_unstable_by_key(|reading| reading.point);
+        let ts = self.ts.unwrap_or_else(Timestamp::now);
+        (!self.readings.is_empty())
+            .then(|| record::readings(&self.device, &self.readings, ts, clock.is_synced()))
+    }
+
+    fn skip(&mut self, reason: Reason) {
+        let requests = Rc::clone(&self.requests);
+        let rest = requests.get(self.next..).unwrap_or_default();
+        self.fail(
+            rest.iter().flat_map(|request| request.points.iter().copied()),
+            reason,
+        );
+        self.next = self.requests.len();
+    }
+
+    fn fail(&mut self, points: impl IntoIterator<Item = usize>, reason: Reason) {
+        self.readings.extend(points.into_iter().map(|point| Reading {
+            point,
+            value: Err(reason),
+        }));
+    }
+}

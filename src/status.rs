@@ -1,0 +1,297 @@
+//! The last known state of everything: what Link and Uplink report, what the broker is told of it.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use crate::clock::Timestamp;
+use crate::point::{Device, DeviceId};
+use crate::record::{self, Body};
+
+/// The version of the retained messages' form.
+pub const FORMAT: u32 = 1;
+
+/// Links, devices and the uplink know these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// All is well.
+    Online,
+    /// Some points are bad.
+    Degraded,
+    /// Nothing comes.
+    Offline,
+}
+
+impl State {
+    /// The word in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Degraded => "degraded",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+/// A device's state after a poll.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Report {
+    /// The device.
+    pub device: DeviceId,
+    /// Its state.
+    pub state: State,
+    /// Why it is not online.
+    pub reason: Option<String>,
+    /// When the poll was.
+    pub ts: Timestamp,
+}
+
+/// Asks what changed after version `since`; answered as soon as something did.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Changes")]
+pub struct Watch {
+    /// The last version known; 0 asks for everything.
+    pub since: u64,
+}
+
+/// What changed.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Ask for what comes after this the next time.
+    pub version: u64,
+    /// Retained messages to publish.
+    pub retained: Vec<Retained>,
+}
+
+/// A retained message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retained {
+    /// Whose.
+    pub device: DeviceId,
+    /// Which of its topics.
+    pub aspect: Aspect,
+    /// The JSON.
+    pub payload: Vec<u8>,
+}
+
+/// The retained topics of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Aspect {
+    /// `{prefix}/{device}/info`
+    Info,
+    /// `{prefix}/{device}/status`
+    Status,
+}
+
+#[derive(Debug)]
+struct Known {
+    state: State,
+    reason: Option<String>,
+    last_good: Option<Timestamp>,
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct Status {
+    run: u64,
+    version: u64,
+    known: BTreeMap<DeviceId, Known>,
+    /// Each retained message with the version it changed at.
+    retained: BTreeMap<(DeviceId, Aspect), (u64, Vec<u8>)>,
+    watcher: Option<(u64, oneshot::Sender<Changes>)>,
+}
+
+impl Status {
+    /// For these devices in this run.
+    #[must_use]
+    pub fn new(run: u64, devices: &[Rc<Device>]) -> Self {
+        let info = devices
+            .iter()
+            .map(|device| ((device.id.clone(), Aspect::Info), (1, info(device))))
+            .collect();
+        Self {
+            run,
+            version: 1,
+            known: BTreeMap::new(),
+            retained: info,
+            watcher: None,
+        }
+    }
+
+    /// Takes a report; says whether something changed.
+    fn take(&mut self, report: Report) -> bool {
+        let Report {
+            device,
+            state,
+            reason,
+            ts,
+        } = report;
+        let good = (state == State::Online).then_some(ts);
+        let known = self.known.get(&device);
+        let last_good = good.or(known.and_then(|known| known.last_good));
+        let is_same = known.is_some_and(|known| known.state == state && known.reason == reason);
+        if !is_same {
+            match state {
+                State::Online => tracing::info!(%device, "online"),
+                State::Degraded | State::Offline => {
+                    tracing::warn!(%device, reason = reason.as_deref(), "{}", state.name());
+                }
+            }
+            let mut body = Body::new()
+                .with("format", &FORMAT)
+                .with("state", state.name())
+                .with("since", &ts.to_string());
+            if let Some(reason) = &reason {
+                body = body.with("reason", reason);
+            }
+            if let Some(last_good) = last_good {
+                body = body.with("last_good", &last_good.to_string());
+            }
+            self.version += 1;
+            let payload = body.with("run", &self.run).object();
+            self.retained
+                .insert((device.clone(), Aspect::Status), (self.version, payload));
+        }
+        self.known.insert(
+            device,
+            Known {
+                state,
+                reason,
+                last_good,
+            },
+        );
+        !is_same
+    }
+
+    fn changes(&self, since: u64) -> Changes {
+        let changed = self.retained.iter().filter(|(_, (version, _))| *version > since);
+        let retained = changed.map(|((device, aspect), (_, payload))| Retained {
+            device: device.clone(),
+            aspect: *aspect,
+            payload: payload.clone(),
+        });
+        Changes {
+            version: self.version,
+            retained: retained.collect(),
+        }
+    }
+}
+
+/// The retained `info` of a device: its points as a cloud needs to know them.
+fn info(device: &Device) -> Vec<u8> {
+    let mut body = Body::new().with("format", &FORMAT);
+    if let Some(label) = &device.label {
+        body = body.with("label", label);
+    }
+    if let Some(tags) = &device.tags {
+        body = body.with("tags", tags);
+    }
+    body.with("link", device.link.as_str())
+        .with_json("points", |out| {
+            record::object(
+                out,
+                device.points.iter().map(|point| (point.id.as_str(), point)),
+                |out, point| {
+                    let mut body = Body::new();
+                    if let Some(label) = &point.label {
+                        body = body.with("label", label);
+                    }
+                    if let Some(tags) = &point.tags {
+                        body = body.with("tags", tags);
+                    }
+                    body = body.with("type", point.kind.name());
+                    if let Some(unit) = &point.unit {
+                        body = body.with("unit", unit);
+                    }
+                    body = body.with("writable", &point.writable);
+                    for (key, limit) in [("min", point.min), ("max", point.max)] {
+                        if let Some(limit) = limit {
+                            body = body
+                                .with_json(key, |out| out.extend_from_slice(limit.to_string().as_bytes()));
+                        }
+                    }
+                    if !point.values.is_empty() {
+                        let values: BTreeMap<String, &String> = point
+                            .values
+                            .iter()
+                            .map(|(raw, name)| (raw.to_string(), name))
+                            .collect();
+                        body = body.with("values", &values);
+                    }
+                    out.extend_from_slice(&body.object());
+                },
+            );
+        })
+        .object()
+}
+
+impl Actor for Status {
+    type Context = Context<Self>;
+}
+
+impl Handler<Report> for Status {
+    type Result = ();
+
+    fn handle(&mut self, report: Report, _: &mut Context<Self>) {
+        if self.take(report)
+            && let Some((since, answer)) = self.watcher.take()
+            && answer.send(self.changes(since)).is_err()
+        {
+            tracing::debug!("nobody watches the status any more");
+        }
+    }
+}
+
+impl Handler<Watch> for Status {
+    type Result = ResponseFuture<Changes>;
+
+    fn handle(&mut self, Watch { since }: Watch, _: &mut Context<Self>) -> Self::Result {
+        let changes = self.changes(since);
+        if !changes.retained.is_empty() {
+            return Box::pin(std::future::ready(changes));
+        }
+        let (answer, changed) = oneshot::channel();
+        self.watcher = Some((since, answer));
+        Box::pin(async move {
+            changed.await.unwrap_or(Changes {
+                version: since,
+                retained: Vec::new(),
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(state: State, reason: Option<&str>, millis: i64) -> Report {
+        Report {
+            device: DeviceId::new("boiler").unwrap(),
+            state,
+            reason: reason.map(str::to_owned),
+            ts: Timestamp::from_millis(millis),
+        }
+    }
+
+    #[test]
+    fn a_state_is_told_when_it_changes_and_only_then() {
+        let mut status = Status::new(9, &[]);
+        assert!(status.take(report(State::Online, None, 1000)));
+        assert!(!status.take(report(State::Online, None, 2000)));
+        let since = status.changes(0).version;
+        assert!(status.take(report(State::Degraded, Some("power: timeout"), 3000)));
+        assert!(!status.take(report(State::Degraded, Some("power: timeout"), 4000)));
+        let changes = status.changes(since);
+        assert_eq!(changes.retained.len(), 1);
+        assert_eq!(
+            String::from_utf8_lossy(&changes.retained[0].payload),
+            r#"{"format":1,"state":"degraded","since":"1970-01-01T00:00:03.000Z","reason":"power: timeout","last_good":"1970-01-01T00:00:02.000Z","run":9}"#
+        );
+        assert!(status.changes(changes.version).retained.is_empty());
+    }
+}
