@@ -1,0 +1,99 @@
+//! The real binary as a child.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use rustix::process::Signal;
+
+use super::{Broker, LIMIT, Process};
+
+/// A running `fieldgate run`.
+pub struct Gateway {
+    process: Process,
+    config: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Gateway {
+    /// Writes the configuration into `folder` and runs a gateway with it.
+    pub fn run(folder: &Path, config: &str) -> Self {
+        Self::run_with(folder, config, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn run_with(folder: &Path, config: &str, environment: &[(&str, &str)]) -> Self {
+        let file = folder.join("fieldgate.toml");
+        fs::write(&file, config).unwrap();
+        let environment = environment
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        Self::spawn(file, environment)
+    }
+
+    fn spawn(config: PathBuf, environment: Vec<(String, String)>) -> Self {
+        let mut command = fieldgate();
+        command.arg("run").arg("--config").arg(&config);
+        command.envs(environment.iter().map(|(key, value)| (key, value)));
+        Self {
+            process: Process::start("fieldgate run", &mut command),
+            config,
+            environment,
+        }
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Ends it in order, within the ten seconds that a stop may take.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.signal(Signal::TERM);
+        self.process.wait_exit(LIMIT)
+    }
+
+    /// Runs another one with the same configuration, on the same buffer.
+    pub fn run_again(mut self) -> Self {
+        self.kill();
+        Self::spawn(self.config.clone(), self.environment.clone())
+    }
+
+    /// Its process, for its log and its end.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+/// The binary, without any setting that happens to lie in the environment of the tests.
+pub fn fieldgate() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldgate"));
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("FIELDGATE_") {
+            command.env_remove(key);
+        }
+    }
+    command
+}
+
+/// The part of a configuration that every test has: gateway `g`, its buffer in `folder`, this broker, and
+/// reconnects that do not make the tests wait. The tables of `[mqtt]` come last, so that lines can follow.
+pub fn head(folder: &Path, broker: &Broker) -> String {
+    format!(
+        r#"
+[gateway]
+id = "g"
+clock = "trusted"
+[log]
+level = "debug"
+[buffer]
+path = "{}/buffer.db"
+[mqtt]
+url = "{}"
+reconnect = {{ min = "200ms", max = "1s" }}
+"#,
+        folder.display(),
+        broker.url()
+    )
+}

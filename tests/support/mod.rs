@@ -1,0 +1,73 @@
+//! What the end-to-end tests share: a real broker, the real binary, real MQTT clients, and devices that are
+//! programs of others. Nothing here sleeps, has a fixed port, or outlives its test.
+#![allow(dead_code, reason = "each test uses its part")]
+#![allow(unreachable_pub, reason = "each test is a crate of its own")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that cannot go on panics"
+)]
+
+mod broker;
+mod gateway;
+mod mqtt;
+mod process;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[allow(unused_imports, reason = "each test uses its part")]
+pub use self::{
+    broker::Broker,
+    gateway::{Gateway, fieldgate, head},
+    mqtt::{Message, Subscriber, publish},
+    process::Process,
+};
+
+/// How long a test waits for what must happen. Far more than it takes, so that a busy machine fails nothing.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// A port nobody listens on.
+///
+/// It lies below the range from which the kernel serves outgoing connections, so that it is still free when a
+/// broker comes back to it.
+pub fn free_port() -> u16 {
+    for attempt in 0..200_u32 {
+        let port = 15_000 + u16::try_from(RandomState::new().hash_one(attempt) % 15_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between 15000 and 30000");
+}
+
+/// A program that the tests need, also where it lies off a normal user's path.
+pub fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("{name} is not installed: run `make test`, or `tests/setup.sh test` once"))
+}
+
+/// The Python of the folder that `tests/setup.sh` makes.
+pub fn python() -> PathBuf {
+    let python = project().join(".venv/bin/python");
+    assert!(
+        python.exists(),
+        "the Python peers are not installed: run `make test`, or `tests/setup.sh test` once"
+    );
+    python
+}
+
+/// The project's folder.
+pub fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

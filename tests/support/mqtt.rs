@@ -1,0 +1,145 @@
+//! MQTT seen from outside: mosquitto's own clients.
+
+use std::cell::{Cell, RefCell};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{Broker, LIMIT, Process, program};
+
+/// A message as a subscriber got it.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Its topic.
+    pub topic: String,
+    /// What it says.
+    pub payload: String,
+    /// The broker had kept it.
+    pub retained: bool,
+    /// The quality it was delivered with.
+    pub qos: u64,
+    /// Its MQTT 5 properties, as `mosquitto_sub` names them.
+    pub properties: Value,
+}
+
+impl Message {
+    /// The payload as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.payload)
+            .unwrap_or_else(|error| panic!("{} holds no JSON ({error}): {}", self.topic, self.payload))
+    }
+
+    /// The name of the record: `run` and `seq`. Retained states have none.
+    pub fn name(&self) -> Option<(u64, u64)> {
+        let json = self.json();
+        Some((json["run"].as_u64()?, json["seq"].as_u64()?))
+    }
+
+    /// The payload as it was first sent.
+    pub fn first_payload(&self) -> String {
+        self.payload.replace(r#","backlog":true"#, "")
+    }
+}
+
+/// A `mosquitto_sub`. It connects again by itself when the broker comes back.
+pub struct Subscriber {
+    process: Process,
+    read: Cell<usize>,
+    messages: RefCell<Vec<Message>>,
+}
+
+impl Subscriber {
+    /// Subscribes to `filter` by MQTT 5 and QoS 1, and returns once the broker has confirmed it.
+    pub fn start(broker: &Broker, filter: &str) -> Self {
+        Self::with(broker, filter, &["-V", "5", "-q", "1"])
+    }
+
+    /// One whose session outlives the connection, so that nothing passes it by while it is away.
+    pub fn durable(broker: &Broker, filter: &str) -> Self {
+        let id = format!("watcher-{}-{}", std::process::id(), broker.port);
+        Self::with(broker, filter, &["-V", "5", "-q", "1", "-c", "-i", &id])
+    }
+
+    /// Subscribes with these arguments.
+    pub fn with(broker: &Broker, filter: &str, arguments: &[&str]) -> Self {
+        // Into a pipe it would keep its lines back until a message comes.
+        let mut command = Command::new(program("stdbuf"));
+        command
+            .arg("-oL")
+            .arg(program("mosquitto_sub"))
+            .args(["-h", "127.0.0.1", "-d", "-F", "%j", "-t", filter, "-p"])
+            .arg(broker.port.to_string())
+            .args(arguments);
+        let process = Process::start(&format!("mosquitto_sub {filter}"), &mut command);
+        process.wait_line("Subscribed (mid:", LIMIT);
+        Self {
+            process,
+            read: Cell::new(0),
+            messages: RefCell::default(),
+        }
+    }
+
+    /// Waits until `found` makes something of the messages so far.
+    pub fn wait<T>(&self, what: &str, limit: Duration, mut found: impl FnMut(&[Message]) -> Option<T>) -> T {
+        self.process.wait(what, limit, |lines| {
+            self.parse(lines);
+            found(&self.messages.borrow())
+        })
+    }
+
+    /// Waits for a message that `wanted` accepts.
+    pub fn wait_for(&self, what: &str, wanted: impl Fn(&Message) -> bool) -> Message {
+        self.wait(what, LIMIT, |all| {
+            all.iter().find(|message| wanted(message)).cloned()
+        })
+    }
+
+    /// Waits for a message on `topic` whose JSON `wanted` accepts.
+    pub fn wait_json(&self, topic: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let message = self.wait_for(&format!("{what} on {topic}"), |message| {
+            message.topic == topic && wanted(&message.json())
+        });
+        message.json()
+    }
+
+    /// The messages so far.
+    pub fn messages(&self) -> Vec<Message> {
+        self.parse(&self.process.lines());
+        self.messages.borrow().clone()
+    }
+
+    /// Leaves in order.
+    pub fn stop(mut self) {
+        self.process.signal(Signal::TERM);
+        self.process.wait_exit(LIMIT);
+    }
+
+    fn parse(&self, lines: &[String]) {
+        let mut messages = self.messages.borrow_mut();
+        for line in &lines[self.read.replace(lines.len())..] {
+            if line.starts_with('{') {
+                let json: Value = serde_json::from_str(line).unwrap();
+                messages.push(Message {
+                    topic: json["topic"].as_str().unwrap().to_owned(),
+                    payload: json["payload"].as_str().unwrap_or_default().to_owned(),
+                    retained: json["retain"] == 1,
+                    qos: json["qos"].as_u64().unwrap(),
+                    properties: json["properties"].clone(),
+                });
+            }
+        }
+    }
+}
+
+/// Publishes one message with QoS 1 by `mosquitto_pub`; `arguments` may say more (`-V`, `-D`, `-r`).
+pub fn publish(broker: &Broker, topic: &str, payload: &str, arguments: &[&str]) {
+    let output = Command::new(program("mosquitto_pub"))
+        .args(["-h", "127.0.0.1", "-q", "1", "-t", topic, "-m", payload, "-p"])
+        .arg(broker.port.to_string())
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "mosquitto_pub: {output:?}");
+}
