@@ -1,31 +1,218 @@
-//! Merging, reading and checking the files.
+//! Merging the files and the environment, and reading what came of it.
 
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Config;
+use figment::value::{Dict, Value};
+use figment::{Figment, Profile, Provider as _};
 
-/// One fault of the configuration.
-#[derive(Clone, Debug)]
-pub struct Fault {
-    /// What is wrong, with the key.
-    pub what: String,
-    /// The file, or `environment`.
-    pub source: PathBuf,
-    /// The line in the file, from 1.
-    pub line: Option<usize>,
-    /// What to do.
-    pub help: Option<String>,
-}
+use super::effective::Effective;
+use super::fault::{ConfigError, Fault};
+use super::file::{KeyPath, Place, Source};
+use super::secret::Environment;
+use super::table::{Reader, Table};
+use super::{Config, check};
 
-/// Every fault found.
-#[derive(Clone, Debug)]
-pub struct ConfigError {
-    /// The faults, at least one.
-    pub faults: Vec<Fault>,
-}
+/// What the variables that set keys begin with.
+const PREFIX: &str = "FIELDGATE_";
 
-/// Loads and checks the configuration.
+/// Most tables a key can lie in, with itself; a longer variable name is none of ours.
+const DEPTH: usize = 8;
+
+/// Loads and checks the configuration: the files, `conf.d/*.toml` beside each, and the environment.
 pub fn load(files: &[impl AsRef<Path>]) -> Result<Config, ConfigError> {
-    let _ = files;
-    Err(ConfigError { faults: Vec::new() })
+    let environment = std::env::vars_os().collect();
+    load_with(files, &environment).map(|(config, _)| config)
+}
+
+/// The same with another environment, and with the effective values.
+pub fn load_with(
+    files: &[impl AsRef<Path>],
+    environment: &Environment,
+) -> Result<(Config, Effective), ConfigError> {
+    let mut sources = read_files(files)?;
+    let merged = merge(&sources);
+    let (variables, mut faults, warnings) = read_environment(environment, &merged);
+    sources.push(variables);
+    let root = merge(&sources);
+
+    let reader = Reader {
+        sources: &sources,
+        environment,
+        faults: RefCell::default(),
+        warnings: RefCell::new(warnings),
+        effective: RefCell::default(),
+    };
+    let config = check::read(&reader, Table::new(&reader, KeyPath::new(), None, root));
+    faults.append(&mut reader.faults.borrow_mut());
+    if !faults.is_empty() {
+        return Err(ConfigError::new(faults));
+    }
+    match config {
+        Some(mut config) => {
+            config.warnings = reader.warnings.take();
+            Ok((config, reader.effective.take()))
+        }
+        // Nothing is left out without a fault; should it be, it is not loaded either.
+        None => Err(ConfigError::new(vec![Fault {
+            source: PathBuf::new(),
+            line: None,
+            what: "the configuration is incomplete".to_owned(),
+            help: None,
+        }])),
+    }
+}
+
+/// Lays trees over one another; the last wins, tables merge.
+pub(super) fn merge<'s>(sources: impl IntoIterator<Item = &'s Source>) -> Dict {
+    let figment = sources.into_iter().fold(Figment::new(), Figment::merge);
+    // Our own providers never fail.
+    let mut profiles = figment.data().unwrap_or_default();
+    profiles.remove(&Profile::Default).unwrap_or_default()
+}
+
+fn read_files(files: &[impl AsRef<Path>]) -> Result<Vec<Source>, ConfigError> {
+    let mut faults = Vec::new();
+    let mut paths: Vec<PathBuf> = files.iter().map(|file| file.as_ref().to_owned()).collect();
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for file in files {
+        let folder = file.as_ref().parent().unwrap_or(Path::new("")).join("conf.d");
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    for folder in folders {
+        match list(&folder) {
+            Ok(beside) => paths.extend(beside),
+            Err(error) => faults.push(Fault {
+                source: folder,
+                line: None,
+                what: format!("the folder cannot be read: {error}"),
+                help: Some("make it a folder that the user of fieldgate can read, or remove it".to_owned()),
+            }),
+        }
+    }
+    let mut sources = Vec::new();
+    for path in paths {
+        match Source::read(&path) {
+            Ok(source) => sources.push(source),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() {
+        Ok(sources)
+    } else {
+        Err(ConfigError::new(faults))
+    }
+}
+
+/// The `*.toml` of a folder, by name. No folder, no files; hidden files are an editor's, not ours.
+fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension() == Some(OsStr::new("toml")) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Makes a source of the variables. An id with `-`, which no shell lets a variable have, is written with `_`.
+fn read_environment(environment: &Environment, files: &Dict) -> (Source, Vec<Fault>, Vec<String>) {
+    let mut source = Source::default();
+    let (mut faults, mut warnings) = (Vec::new(), Vec::new());
+    for (name, value) in environment {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
+            continue;
+        };
+        let fault = |what: &str, help: String| Fault {
+            source: PathBuf::from(format!("environment, {name}")),
+            line: None,
+            what: format!("{name} {what}"),
+            help: Some(help),
+        };
+        let key = name.trim_start_matches(PREFIX).to_ascii_lowercase();
+        let path: KeyPath = key.split("__").map(str::to_owned).collect();
+        if path.len() < 2 {
+            // Others may use the prefix too: Kubernetes makes FIELDGATE_PORT for a service of that name.
+            match key
+                .split_once('_')
+                .filter(|(section, _)| check::SECTIONS.contains(section))
+            {
+                Some((section, rest)) => {
+                    let right = format!("{PREFIX}{section}__{rest}").to_ascii_uppercase();
+                    faults.push(fault(
+                        "names no key",
+                        format!("did you mean {right}, with two underscores?"),
+                    ));
+                }
+                None => warnings.push(format!("the variable {name} names no key and is ignored")),
+            }
+            continue;
+        }
+        if path.len() > DEPTH || path.iter().any(String::is_empty) {
+            let help = format!("write {PREFIX}SECTION__KEY, with two underscores between each");
+            faults.push(fault("names no key", help));
+            continue;
+        }
+        let Some(value) = value.to_str() else {
+            faults.push(fault("is not UTF-8", "set it to UTF-8 text".to_owned()));
+            continue;
+        };
+        let path = respell(path, files);
+        for depth in 1..=path.len() {
+            let place = Place::Variable(name.to_owned());
+            source
+                .places
+                .insert(path.iter().take(depth).cloned().collect(), place);
+        }
+        insert(&mut source.tree, &path, value);
+    }
+    (source, faults, warnings)
+}
+
+/// Gives each key of a path the spelling that the files have for it.
+fn respell(path: KeyPath, files: &Dict) -> KeyPath {
+    let mut tree = Some(files);
+    let mut spelt = KeyPath::new();
+    for key in path {
+        let known = tree.and_then(|tree| {
+            let alike = |known: &&String| known.replace('-', "_") == key;
+            tree.get_key_value(&key)
+                .or_else(|| tree.iter().find(|(known, _)| alike(known)))
+        });
+        tree = known.and_then(|(_, value)| value.as_dict());
+        spelt.push(known.map_or(key, |(known, _)| known.clone()));
+    }
+    spelt
+}
+
+fn insert(tree: &mut Dict, path: &[String], value: &str) {
+    let Some((key, rest)) = path.split_first() else {
+        return;
+    };
+    if rest.is_empty() {
+        tree.insert(key.clone(), value.into());
+        return;
+    }
+    let inner = tree.entry(key.clone()).or_insert_with(|| Dict::new().into());
+    if !matches!(inner, Value::Dict(..)) {
+        *inner = Dict::new().into();
+    }
+    if let Value::Dict(_, inner) = inner {
+        insert(inner, rest, value);
+    }
 }

@@ -10,12 +10,23 @@ use crate::clock::Clock;
 use crate::point::{Device, LinkId, Tags};
 
 mod check;
+mod devices;
+mod effective;
+mod fault;
 mod file;
+mod later;
+mod links;
 mod load;
+mod mqtt;
+mod points;
 mod secret;
+mod table;
+mod unit;
 
-pub use load::{ConfigError, Fault, load};
-pub use secret::Secret;
+pub use effective::Effective;
+pub use fault::{ConfigError, Fault};
+pub use load::{load, load_with};
+pub use secret::{Environment, Secret};
 
 /// Where the configuration is read from when no `--config` is given.
 pub const DEFAULT_FILE: &str = "/etc/fieldgate/fieldgate.toml";
@@ -76,7 +87,7 @@ pub enum LogFormat {
 /// `[buffer]`
 #[derive(Clone, Debug)]
 pub struct BufferConfig {
-    /// The SQLite file.
+    /// The buffer file.
     pub path: PathBuf,
     /// A commit begins when the oldest unacknowledged record is this old.
     pub commit_every: Duration,

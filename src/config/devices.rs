@@ -1,0 +1,310 @@
+//! The devices: `[devices.ID]`, with the template each may have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use figment::value::Dict;
+use regex::Regex;
+
+use super::file::Source;
+use super::links::Link;
+use super::load;
+use super::points;
+use super::table::Table;
+use super::{LinkConfig, Transport};
+use crate::point::{Device, DeviceId, LinkId, Order, Protocol};
+
+/// Most registers of one read (Modbus Application Protocol V1.1b3, 6.3).
+const MOST_REGISTERS: u16 = 125;
+
+/// Longest request of a text device, in bytes.
+const LONGEST_REQUEST: usize = 256;
+
+/// Keys that depend on the driver.
+const MODBUS_KEYS: [&str; 1] = ["max_registers"];
+const TEXT_KEYS: [&str; 2] = ["request", "decode"];
+
+pub(super) fn read(
+    tables: Vec<(String, Table)>,
+    templates: Vec<(String, Table)>,
+    links: &BTreeMap<String, Link>,
+) -> Vec<Device> {
+    let templates: BTreeMap<String, Dict> = templates
+        .into_iter()
+        .map(|(id, table)| (id, table.into_rest()))
+        .collect();
+    let mut devices: Vec<Device> = Vec::new();
+    for (id, table) in tables {
+        let Some(table) = apply_template(table, &templates) else {
+            continue;
+        };
+        let Some((device, enabled)) = device(&id, table, links, &devices) else {
+            continue;
+        };
+        if enabled {
+            devices.push(device);
+        }
+    }
+    devices
+}
+
+/// Lays the device over its template.
+fn apply_template<'r>(mut table: Table<'r>, templates: &BTreeMap<String, Dict>) -> Option<Table<'r>> {
+    if !table.has("template") {
+        return Some(table);
+    }
+    let name = table.text("template")?;
+    let Some(template) = templates.get(&name) else {
+        let names: Vec<_> = templates.keys().map(|name| format!("`{name}`")).collect();
+        let help = if names.is_empty() {
+            format!("add [templates.{name}]")
+        } else {
+            format!("add [templates.{name}], or use one of {}", names.join(", "))
+        };
+        table.fault(
+            "template",
+            &format!("{{key}} names the template {name}, which does not exist"),
+            help,
+        );
+        return None;
+    };
+    let source = |tree: Dict| Source {
+        tree,
+        ..Source::default()
+    };
+    Some(table.over(vec!["templates".to_owned(), name], |own| {
+        load::merge(&[source(template.clone()), source(own)])
+    }))
+}
+
+fn device(
+    id: &str,
+    mut table: Table,
+    links: &BTreeMap<String, Link>,
+    others: &[Device],
+) -> Option<(Device, bool)> {
+    let enabled = table.flag("enabled", true);
+    let label = table.text("label");
+    let tags = table.tags();
+    let range = Duration::from_millis(10)..=Duration::from_secs(7 * 86_400);
+    let poll_interval = table.duration("poll_interval", range, Duration::from_secs(5));
+    let order = order(&mut table);
+    let link = link(&mut table, links);
+    let Some((link, enabled)) = link.map(|(link, used)| (link, enabled && used)) else {
+        // Nothing can be said about the keys that depend on the driver.
+        table.forget(&MODBUS_KEYS);
+        table.forget(&TEXT_KEYS);
+        table.forget(&["address", "points"]);
+        table.finish();
+        return None;
+    };
+    let protocol = protocol(&mut table, &link.transport);
+    let mut points = Vec::new();
+    let tables = table.tables("points");
+    if tables.is_empty() {
+        table.reader.warn(format!("devices.{id} has no points"));
+    }
+    if let Some(protocol) = &protocol {
+        points = points::read(tables, protocol, order);
+    }
+    if enabled && let Some(protocol) = &protocol {
+        check_place(&table, protocol, &link.id, others);
+    }
+    table.finish();
+    let protocol = protocol?;
+    let patience = match protocol {
+        // What talks by itself is awaited for as long as it may be silent.
+        Protocol::Text { request: None, .. } => poll_interval,
+        _ => link.timeout,
+    };
+    let device = Device {
+        id: DeviceId::new(id)?,
+        link: link.id.clone(),
+        label,
+        tags,
+        protocol,
+        poll_interval,
+        patience,
+        points,
+    };
+    Some((device, enabled))
+}
+
+/// The order of bytes, of a device or of a point.
+pub(super) fn order(table: &mut Table) -> Option<Order> {
+    let words = ["ABCD", "CDAB", "BADC", "DCBA"];
+    let words: Vec<_> = words
+        .iter()
+        .filter_map(|word| Some((*word, Order::parse(word)?)))
+        .collect();
+    table.choice("order", &words)
+}
+
+/// The link a device names, and whether it is enabled. Nothing, without a fault, where the link is faulty itself.
+fn link<'l>(table: &mut Table, links: &'l BTreeMap<String, Link>) -> Option<(&'l LinkConfig, bool)> {
+    let names: Vec<_> = links.keys().map(|name| format!("`{name}`")).collect();
+    let help = if names.is_empty() {
+        "add a table [links.ID] and name it here".to_owned()
+    } else {
+        format!("write one of {}", names.join(", "))
+    };
+    if !table.has("link") {
+        table.fault("link", "{key} is missing", help);
+        return None;
+    }
+    let name = table.text("link")?;
+    let Some(link) = links.get(&name) else {
+        table.fault(
+            "link",
+            &format!("{{key}} names the link \"{name}\", which does not exist"),
+            help,
+        );
+        return None;
+    };
+    Some((link.config.as_ref()?, link.enabled))
+}
+
+fn protocol(table: &mut Table, transport: &Transport) -> Option<Protocol> {
+    let modbus = matches!(
+        transport,
+        Transport::ModbusTcp { .. } | Transport::ModbusRtu { .. }
+    );
+    if !modbus {
+        for key in MODBUS_KEYS {
+            table.refuse(key, "{key} belongs to a device on a Modbus link", "remove it");
+        }
+    }
+    if !matches!(transport, Transport::Serial { .. }) {
+        for key in TEXT_KEYS {
+            table.refuse(
+                key,
+                "{key} belongs to a device on a link with the driver `serial`",
+                "remove it",
+            );
+        }
+    }
+    match transport {
+        Transport::ModbusTcp { .. } => modbus_unit(table, 0, 255),
+        Transport::ModbusRtu { .. } => modbus_unit(table, 1, 247),
+        Transport::Serial { .. } => {
+            without_address(table);
+            text(table)
+        }
+        Transport::Simulator => {
+            without_address(table);
+            Some(Protocol::Simulator)
+        }
+    }
+}
+
+fn without_address(table: &mut Table) {
+    if table.text_or_number("address").is_some() {
+        table
+            .reader
+            .warn(format!("{} has no effect on this link", table.name("address")));
+    }
+}
+
+fn modbus_unit(table: &mut Table, low: u8, high: u8) -> Option<Protocol> {
+    let help = format!("write the unit id, {low} to {high}, such as address = 1");
+    if !table.has("address") {
+        table.fault(
+            "address",
+            "{key} is missing: a Modbus device needs its unit",
+            help.clone(),
+        );
+    }
+    let unit = table.text_or_number("address");
+    let max_registers = table
+        .whole("max_registers", 1..=MOST_REGISTERS)
+        .unwrap_or(MOST_REGISTERS);
+    table.note("max_registers", max_registers.into());
+    let unit = unit?;
+    let digits = !unit.is_empty() && unit.bytes().all(|b| b.is_ascii_digit());
+    let parsed = unit
+        .parse()
+        .ok()
+        .filter(|unit| digits && (low..=high).contains(unit));
+    let Some(unit) = parsed else {
+        table.fault(
+            "address",
+            &format!("{{key}} must be a unit id of {low} to {high} on this link"),
+            help,
+        );
+        return None;
+    };
+    Some(Protocol::Modbus { unit, max_registers })
+}
+
+const DECODE: &str =
+    "write decode = { regex = '^(?<weight>[0-9.]+)kg$' }, a named group for each point's address";
+
+fn text(table: &mut Table) -> Option<Protocol> {
+    let request = table.any_text("request");
+    if let Some(request) = &request {
+        table.note("request", request.as_str().into());
+        if !(1..=LONGEST_REQUEST).contains(&request.len()) {
+            let help = "write what is sent, such as \"W\\r\\n\", or remove the key to listen only";
+            table.fault("request", "{key} must be 1 to 256 bytes long", help);
+        }
+    }
+    if !table.has("decode") {
+        table.fault("decode", "{key} is missing", DECODE);
+    }
+    let mut inner = table.table("decode")?;
+    if !inner.has("regex") && !["json", "csv", "bytes"].iter().any(|key| inner.has(key)) {
+        inner.fault("regex", "{key} is missing", DECODE);
+    }
+    let pattern = inner.text("regex");
+    let regex = pattern.and_then(|pattern| match Regex::new(&pattern) {
+        Ok(regex) => Some(regex),
+        Err(error) => {
+            // The last line of the several says what is wrong; the others draw where.
+            let text = error.to_string();
+            let reason = text
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .trim_start_matches("error: ");
+            inner.fault(
+                "regex",
+                &format!("{{key}} is not a regular expression: {reason}"),
+                DECODE,
+            );
+            None
+        }
+    });
+    inner.finish();
+    Some(Protocol::Text {
+        request: request.map(|text| text.into_bytes().into()),
+        decode: regex?,
+    })
+}
+
+/// Two devices must not answer for one another.
+fn check_place(table: &Table, protocol: &Protocol, link: &LinkId, others: &[Device]) {
+    for other in others.iter().filter(|other| other.link == *link) {
+        match (protocol, &other.protocol) {
+            (Protocol::Modbus { unit, .. }, Protocol::Modbus { unit: taken, .. }) if unit == taken => {
+                let what = format!("{{key}} is already that of devices.{} on the same link", other.id);
+                let help = "put the points of both into one device, or correct the unit id";
+                table.fault("address", &what, help);
+            }
+            (Protocol::Text { request: None, .. }, Protocol::Text { .. })
+            | (Protocol::Text { .. }, Protocol::Text { request: None, .. }) => {
+                let what = format!(
+                    "{{key}} is shared with devices.{}, and one of them only listens",
+                    other.id
+                );
+                let help = "give both a request, or put the points of both into one device";
+                table.fault("link", &what, help);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The names of the groups of a regex.
+pub(super) fn groups(regex: &Regex) -> BTreeSet<&str> {
+    regex.capture_names().flatten().collect()
+}

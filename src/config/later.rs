@@ -1,0 +1,79 @@
+//! What the manual of the whole program names and this version does not have yet. Such a key is refused with
+//! that reason, so that nobody believes it to be in force.
+
+/// Section, depth of the table the key stands in (1: the section itself), keys.
+const KEYS: [(&str, usize, &[&str]); 9] = [
+    ("buffer", 1, &["max_age", "live_share", "backlog_rate"]),
+    (
+        "mqtt",
+        1,
+        &[
+            "urls",
+            "auth",
+            "connect_user_properties",
+            "user_properties",
+            "receive_maximum",
+            "max_packet_size",
+            "content_type",
+            "payload_format",
+            "topic",
+            "retain_readings",
+            "shared_subscription",
+            "proxy",
+            "proxy_username",
+            "proxy_password",
+            "ws_headers",
+            "tls",
+            "will",
+        ],
+    ),
+    ("commands", 1, &["admin"]),
+    ("web", 1, &["token"]),
+    ("links", 2, &["usb", "pause_after_connect", "rs485", "backup"]),
+    (
+        "links",
+        3,
+        &[
+            "start",
+            "length",
+            "length_at",
+            "length_size",
+            "silence",
+            "checksum",
+        ],
+    ),
+    ("devices", 2, &["align"]),
+    ("devices", 3, &["json", "csv", "bytes"]),
+    (
+        "devices",
+        4,
+        &["deadband", "report", "heartbeat", "poll_interval", "no_merge"],
+    ),
+];
+
+/// Section, key, words.
+const VALUES: [(&str, &str, &[&str]); 2] = [
+    ("mqtt", "layout", &["point"]),
+    ("links", "driver", &["modbus-rtu-tcp", "modbus-ascii"]),
+];
+
+/// Says whether a later version has this key in a table of this depth.
+pub(super) fn has_key(section: &str, depth: usize, key: &str) -> bool {
+    // A template is a device without its link.
+    let section = if section == "templates" {
+        "devices"
+    } else {
+        section
+    };
+    let mut keys = KEYS.iter();
+    keys.any(|(known, at, keys)| *known == section && *at == depth && keys.contains(&key))
+}
+
+/// Says whether a later version has this word as the value of a key.
+pub(super) fn has_value(section: &str, key: &str, word: &str) -> bool {
+    if section == "links" && key == "driver" && word.starts_with("plugin:") {
+        return true;
+    }
+    let mut values = VALUES.iter();
+    values.any(|(known, of, words)| *known == section && *of == key && words.contains(&word))
+}

@@ -1,0 +1,277 @@
+//! The links: `[links.ID]`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::table::Table;
+use super::{Frame, LinkConfig, Parity, SerialLine, Transport};
+use crate::point::LinkId;
+
+/// A link as it was read.
+pub(super) struct Link {
+    /// It is to be used.
+    pub(super) enabled: bool,
+    /// What it is, unless something is wrong with that.
+    pub(super) config: Option<LinkConfig>,
+}
+
+/// Port of Modbus TCP (MODBUS Messaging on TCP/IP Implementation Guide V1.0b, 4.2).
+const MODBUS_PORT: u16 = 502;
+
+/// Fastest line, as far as Linux has names for speeds.
+const FASTEST: u32 = 4_000_000;
+
+/// Longest end mark of a frame, in bytes.
+const LONGEST_MARK: usize = 16;
+
+#[derive(Clone, Copy)]
+enum Driver {
+    ModbusTcp,
+    ModbusRtu,
+    Serial,
+    Simulator,
+}
+
+const DRIVERS: [(&str, Driver); 4] = [
+    ("modbus-tcp", Driver::ModbusTcp),
+    ("modbus-rtu", Driver::ModbusRtu),
+    ("serial", Driver::Serial),
+    ("simulator", Driver::Simulator),
+];
+
+/// Keys of one kind of link, refused with a reason on the others.
+const LINE_KEYS: [&str; 5] = ["path", "baud_rate", "parity", "data_bits", "stop_bits"];
+
+pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
+    let mut links = BTreeMap::new();
+    let mut owners = BTreeMap::new();
+    for (id, mut table) in tables {
+        let enabled = table.flag("enabled", true);
+        let label = table.text("label");
+        let tags = table.tags();
+        let transport = transport(&mut table);
+        let millis = Duration::from_millis;
+        let timeout = table.duration("timeout", millis(10)..=millis(60_000), millis(500));
+        let pause = table.duration("pause", Duration::ZERO..=millis(60_000), Duration::ZERO);
+        if let Some((key, place)) = transport.as_ref().filter(|_| enabled).and_then(place_of)
+            && let Some(owner) = owners.insert(place, id.clone())
+        {
+            let help = format!("put the devices of both onto links.{owner}: one link owns a line");
+            table.fault(key, &format!("{{key}} is already that of links.{owner}"), help);
+        }
+        table.finish();
+        let config = transport.zip(LinkId::new(&id)).map(|(transport, id)| LinkConfig {
+            id,
+            label,
+            tags,
+            transport,
+            timeout,
+            pause,
+        });
+        links.insert(id, Link { enabled, config });
+    }
+    links
+}
+
+/// What a link owns alone, comparable, and the key that says so.
+fn place_of(transport: &Transport) -> Option<(&'static str, String)> {
+    match transport {
+        Transport::ModbusTcp { host, port } => {
+            Some(("address", format!("{host}:{port}").to_ascii_lowercase()))
+        }
+        Transport::ModbusRtu { line } | Transport::Serial { line, .. } => {
+            // Two names in /dev/serial may be one device.
+            let path = fs::canonicalize(&line.path).unwrap_or_else(|_| line.path.clone());
+            Some(("path", path.to_string_lossy().into_owned()))
+        }
+        Transport::Simulator => None,
+    }
+}
+
+fn transport(table: &mut Table) -> Option<Transport> {
+    if !table.has("driver") {
+        let help = "write one of `modbus-tcp`, `modbus-rtu`, `serial`, `simulator`";
+        table.fault("driver", "{key} is missing", help);
+    }
+    let Some(driver) = table.choice("driver", &DRIVERS) else {
+        // Without it nothing can be said about the keys that depend on it.
+        table.forget(&LINE_KEYS);
+        table.forget(&["address", "frame"]);
+        return None;
+    };
+    if !matches!(driver, Driver::ModbusRtu | Driver::Serial) {
+        for key in LINE_KEYS {
+            table.refuse(
+                key,
+                "{key} belongs to a serial line",
+                "remove it, or use `modbus-rtu` or `serial`",
+            );
+        }
+    }
+    if !matches!(driver, Driver::Serial) {
+        table.refuse(
+            "frame",
+            "{key} belongs to a link with the driver `serial`",
+            "remove it",
+        );
+    }
+    if !matches!(driver, Driver::ModbusTcp) {
+        let help = "remove it; a serial line has a `path`";
+        table.refuse(
+            "address",
+            "{key} belongs to a link with the driver `modbus-tcp`",
+            help,
+        );
+    }
+    match driver {
+        Driver::ModbusTcp => {
+            const HELP: &str = "write a host with or without a port, such as \"192.168.1.10\" or \"plc:502\"";
+            if !table.has("address") {
+                table.fault("address", "{key} is missing", HELP);
+            }
+            let text = table.text("address")?;
+            let Some((host, port)) = parse_host(&text, Some(MODBUS_PORT)) else {
+                table.fault(
+                    "address",
+                    "{key} does not name a host, with or without a port",
+                    HELP,
+                );
+                return None;
+            };
+            Some(Transport::ModbusTcp { host, port })
+        }
+        Driver::ModbusRtu => {
+            let line = line(table);
+            if line.as_ref().is_some_and(|line| line.data_bits != 8) {
+                table.fault("data_bits", "{key} must be 8 for Modbus RTU", "remove it");
+            }
+            Some(Transport::ModbusRtu { line: line? })
+        }
+        Driver::Serial => {
+            let line = line(table);
+            let frame = frame(table);
+            Some(Transport::Serial {
+                line: line?,
+                frame: frame?,
+            })
+        }
+        Driver::Simulator => Some(Transport::Simulator),
+    }
+}
+
+fn line(table: &mut Table) -> Option<SerialLine> {
+    if !table.has("path") {
+        table.fault(
+            "path",
+            "{key} is missing",
+            "write the device, such as \"/dev/ttyUSB0\"",
+        );
+    }
+    let path = table.text("path");
+    if path.as_ref().is_some_and(String::is_empty) {
+        table.fault(
+            "path",
+            "{key} is empty",
+            "write the device, such as \"/dev/ttyUSB0\"",
+        );
+    }
+    let baud_rate = table.whole("baud_rate", 50..=FASTEST).unwrap_or(9600);
+    table.note("baud_rate", baud_rate.into());
+    let parities = [
+        ("none", Parity::None),
+        ("even", Parity::Even),
+        ("odd", Parity::Odd),
+    ];
+    let parity = table.choice("parity", &parities);
+    if parity.is_none() {
+        table.note("parity", "none".into());
+    }
+    let data_bits = table.whole("data_bits", 5..=8_u8).unwrap_or(8);
+    table.note("data_bits", data_bits.into());
+    let stop_bits = table.whole("stop_bits", 1..=2_u8).unwrap_or(1);
+    table.note("stop_bits", stop_bits.into());
+    Some(SerialLine {
+        path: PathBuf::from(path?),
+        baud_rate,
+        parity: parity.unwrap_or_default(),
+        data_bits,
+        stop_bits,
+    })
+}
+
+fn frame(table: &mut Table) -> Option<Frame> {
+    const HELP: &str = "say what ends a frame, such as frame = { end = \"\\r\\n\" }";
+    if !table.has("frame") {
+        table.fault("frame", "{key} is missing", HELP);
+    }
+    let mut frame = table.table("frame")?;
+    if !frame.has("end") {
+        frame.fault("end", "{key} is missing", HELP);
+    }
+    let end = frame.any_text("end").unwrap_or_default();
+    if frame.was_given("end") && !(1..=LONGEST_MARK).contains(&end.len()) {
+        frame.fault("end", "{key} must be 1 to 16 bytes long", HELP);
+    }
+    frame.note("end", end.as_str().into());
+    frame.finish();
+    Some(Frame {
+        end: end.into_bytes(),
+    })
+}
+
+/// Splits `host`, `host:port`, `[v6]` or `[v6]:port`; without a port, `port` is taken, if there is one.
+pub(super) fn parse_host(text: &str, port: Option<u16>) -> Option<(String, u16)> {
+    let (host, rest) = match text.strip_prefix('[') {
+        Some(text) => {
+            let (host, rest) = text.split_once(']')?;
+            host.parse::<Ipv6Addr>().ok()?;
+            (host, rest)
+        }
+        None if text.parse::<Ipv6Addr>().is_ok() => (text, ""),
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let port = match rest.strip_prefix(':') {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
+        None if rest.is_empty() => port,
+        _ => None,
+    }?;
+    // Host names and IP addresses alike; whether it exists is asked when it is needed.
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
+    let valid = (1..=253).contains(&host.len()) && host.bytes().all(allowed) && port > 0;
+    valid.then(|| (host.to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_host;
+
+    #[test]
+    fn hosts_come_with_and_without_port() {
+        for (text, expected) in [
+            ("plc", Some(("plc", 502))),
+            ("plc:1502", Some(("plc", 1502))),
+            ("192.168.1.10", Some(("192.168.1.10", 502))),
+            ("[::1]:1502", Some(("::1", 1502))),
+            ("[::1]", Some(("::1", 502))),
+            ("fe80::1", Some(("fe80::1", 502))),
+            ("", None),
+            (":502", None),
+            ("plc:", None),
+            ("plc:0", None),
+            ("plc:65536", None),
+            ("plc:+5", None),
+            ("plc:5:5", None),
+            ("a b", None),
+            ("plc/x", None),
+            ("[plc]:5", None),
+            ("[::1]x", None),
+        ] {
+            let expected = expected.map(|(host, port): (&str, u16)| (host.to_owned(), port));
+            assert_eq!(parse_host(text, Some(502)), expected, "{text}");
+        }
+        assert_eq!(parse_host("plc", None), None);
+    }
+}
