@@ -14,6 +14,7 @@
 mod broker;
 mod gateway;
 mod mqtt;
+mod peers;
 mod process;
 
 use std::collections::hash_map::RandomState;
@@ -27,6 +28,7 @@ pub use self::{
     broker::Broker,
     gateway::{Gateway, fieldgate, head},
     mqtt::{Message, Subscriber, publish},
+    peers::{ModbusPeer, Scale, counting_unit},
     process::Process,
 };
 

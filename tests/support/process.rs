@@ -29,7 +29,8 @@ impl Process {
     /// Starts the command and keeps both of its streams.
     pub fn start(name: &str, command: &mut Command) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
+            // Open as long as this lives: the peers end with it.
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

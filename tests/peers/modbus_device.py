@@ -1,0 +1,104 @@
+"""Modbus devices that pymodbus serves: a peer which shares no code with the gateway.
+
+    modbus_device.py tcp|rtu UNITS
+
+UNITS is JSON, registers by their first address, as on the wire:
+    {"1": {"holding": {"0": [16709, 28836]}, "coil": {"4": [true]}, "counter": 100}}
+What is not given does not exist (exception 2); a unit that is not given never answers. `counter` names an input
+register that counts its reads, beginning with 1.
+
+The first line printed is `listening ADDRESS` (host:port, or the path of a pty), then one line for each write:
+    wrote UNIT AREA ADDRESS VALUES
+It runs until its standard input ends.
+"""
+
+import asyncio
+import functools
+import json
+import logging
+import os
+import sys
+import tty
+
+from pymodbus.framer import FramerType
+from pymodbus.server import ModbusSerialServer, ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+AREAS = ("coil", "discrete", "holding", "input")  # in the order that SimDevice wants
+WRITES = {5: "coil", 15: "coil", 6: "holding", 16: "holding"}
+READ_INPUT = 4
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def block(area, content):
+    kind = DataType.BITS if area in ("coil", "discrete") else DataType.REGISTERS
+    entries = [SimData(int(at), values=values, datatype=kind) for at, values in content.items()]
+    # An area without content still has to exist; its last address stands for that.
+    return entries or [SimData(65535, values=False if kind is DataType.BITS else 0, datatype=kind)]
+
+
+async def watch(unit, counter, function, start, address, count, registers, values):
+    if function in WRITES and values is not None:
+        say("wrote", unit, WRITES[function], address, json.dumps([int(value) for value in values]))
+    if function == READ_INPUT and counter is not None and address <= counter < address + count:
+        registers[counter - start] += 1
+
+
+def devices(units):
+    made = []
+    for unit, areas in units.items():
+        counter = areas.pop("counter", None)
+        if counter is not None:
+            areas.setdefault("input", {})[str(counter)] = [0]
+        blocks = tuple(block(area, areas.get(area, {})) for area in AREAS)
+        made.append(SimDevice(int(unit), simdata=blocks, action=functools.partial(watch, unit, counter)))
+    return made
+
+
+def unless_missing(units, unit_at, sending, packet):
+    """pymodbus answers for a missing unit with an exception; a line without that unit stays silent."""
+    if sending and len(packet) > unit_at and packet[unit_at] not in units:
+        return b""
+    return packet
+
+
+def pty():
+    master, slave = os.openpty()
+    tty.setraw(slave)  # the slave stays open here, so that the line outlives whoever opens and closes it
+    return master, os.ttyname(slave)
+
+
+def pump(loop, source, sink):
+    loop.add_reader(source, lambda: os.write(sink, os.read(source, 4096)))
+
+
+async def serve(how, units):
+    present = {int(unit) for unit in units}
+    unit_at = 6 if how == "tcp" else 0
+    silence = functools.partial(unless_missing, present, unit_at)
+    if how == "tcp":
+        server = ModbusTcpServer(devices(units), address=("127.0.0.1", 0), trace_packet=silence)
+        await server.serve_forever(background=True)
+        host, port = server.transport.sockets[0].getsockname()[:2]
+        say(f"listening {host}:{port}")
+    else:
+        loop = asyncio.get_running_loop()
+        (ours, inner), (theirs, outer) = pty(), pty()
+        pump(loop, ours, theirs)
+        pump(loop, theirs, ours)
+        server = ModbusSerialServer(
+            devices(units), framer=FramerType.RTU, port=inner, baudrate=115200, trace_packet=silence
+        )
+        await server.serve_forever(background=True)
+        say(f"listening {outer}")
+    # Standard input is the leash: when it ends, whoever started this is gone.
+    leash = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin, lambda: os.read(0, 1024) or leash.set())
+    await leash.wait()
+
+
+logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it logs a stack for each missing unit
+asyncio.run(serve(sys.argv[1], json.loads(sys.argv[2])))

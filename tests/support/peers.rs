@@ -1,0 +1,70 @@
+//! Devices that share no code with the gateway.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{LIMIT, Process, project, python};
+
+/// A line of Modbus units served by pymodbus.
+pub struct ModbusPeer {
+    /// `host:port` or the path of a terminal.
+    pub address: String,
+    process: Process,
+}
+
+impl ModbusPeer {
+    /// Units on a TCP port; `tests/peers/modbus_device.py` says what `units` holds.
+    pub fn tcp(units: &Value) -> Self {
+        Self::start("tcp", units)
+    }
+
+    /// Units on a serial line.
+    pub fn rtu(units: &Value) -> Self {
+        Self::start("rtu", units)
+    }
+
+    fn start(how: &str, units: &Value) -> Self {
+        let mut command = peer("modbus_device.py");
+        let process = Process::start("modbus_device.py", command.arg(how).arg(units.to_string()));
+        let line = process.wait_line("listening ", LIMIT);
+        let address = line.trim_start_matches("listening ").to_owned();
+        Self { address, process }
+    }
+
+    /// The writes that reached the device, one text each: `UNIT AREA ADDRESS [VALUES]`.
+    pub fn writes(&self) -> Vec<String> {
+        let lines = self.process.lines();
+        let writes = lines.iter().filter_map(|line| line.strip_prefix("wrote "));
+        writes.map(str::to_owned).collect()
+    }
+}
+
+/// The scale of `tests/peers/scale.py`.
+pub struct Scale {
+    /// The path of its terminal.
+    pub path: String,
+    process: Process,
+}
+
+impl Scale {
+    /// One that answers each request with a weight that grows by one kilogram.
+    pub fn start() -> Self {
+        let mut command = peer("scale.py");
+        let process = Process::start("scale.py", command.arg("answer"));
+        let line = process.wait_line("path ", LIMIT);
+        let path = line.trim_start_matches("path ").to_owned();
+        Self { path, process }
+    }
+}
+
+fn peer(script: &str) -> Command {
+    let mut command = Command::new(python());
+    command.arg(project().join("tests/peers").join(script));
+    command
+}
+
+/// One unit with one input register that counts its reads, the simplest device whose every poll differs.
+pub fn counting_unit() -> Value {
+    json!({"1": {"counter": 0}})
+}
