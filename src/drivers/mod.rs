@@ -9,7 +9,6 @@ use crate::config::{LinkConfig, Transport};
 use crate::point::{Device, Raw, Reason, Sample};
 
 pub mod modbus;
-#[allow(dead_code, reason = "used as soon as the drivers are written")]
 mod port;
 pub mod serial;
 pub mod simulator;

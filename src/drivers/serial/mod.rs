@@ -1,33 +1,264 @@
-//! Serial.
+//! Devices that send lines of text: scales, meters, weather stations. See `README.md` beside this file.
+
 use std::rc::Rc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_serial::SerialStream;
+use tracing::debug;
 
-use super::{Driver, DriverError, Request};
+use self::frame::Frames;
+use super::{Driver, DriverError, Request, Span, port};
+use crate::address::Address;
 use crate::config::{Frame, SerialLine};
-use crate::point::{Device, Raw, Sample};
+use crate::point::{Device, Protocol, Raw, Reason, Sample};
 
-/// Serial
+mod frame;
+
+/// A line that was quiet for this long has nothing more to say about earlier requests: more than two
+/// characters at 300 baud, and the pause that USB adapters make between two packets (16 ms).
+const SILENCE: Duration = Duration::from_millis(50);
+
+/// How long to look for bytes that are already there.
+const GLANCE: Duration = Duration::from_millis(1);
+
+/// What a terminal holds for its reader (Linux `N_TTY_BUF_SIZE`, less the one it keeps free). So many
+/// pending bytes mean that others may have been lost behind them.
+const TERMINAL_BUFFER: usize = 4095;
+
+/// Most characters of a foreign frame in an error.
+const SHOWN: usize = 60;
+
+/// The driver `serial`.
 #[derive(Debug)]
-pub struct Serial;
+pub struct Serial {
+    line: SerialLine,
+    port: Option<SerialStream>,
+    frames: Frames,
+    /// An answer may still be on its way: a request had none, or its exchange was dropped.
+    unanswered: bool,
+    /// Frames that matched no regex.
+    skipped: u64,
+}
+
+/// How a drain ended.
+enum Drained {
+    /// Nothing was there.
+    Nothing,
+    /// So many bytes came, then silence.
+    Silence(usize),
+    /// Bytes kept coming.
+    Noise,
+}
+
 impl Serial {
-    /// rtu
-    pub fn new(_line: SerialLine, _frame: Frame) -> Self {
-        Self
+    /// A driver for this line; it opens nothing yet.
+    #[must_use]
+    pub fn new(line: SerialLine, frame: Frame) -> Self {
+        Self {
+            line,
+            port: None,
+            frames: Frames::new(frame.end),
+            unanswered: true,
+            skipped: 0,
+        }
+    }
+
+    fn port(&mut self) -> Result<&mut SerialStream, DriverError> {
+        let path = self.line.path.display();
+        self.port
+            .as_mut()
+            .ok_or_else(|| DriverError::Lost(format!("{path}: the port is not open")))
+    }
+
+    /// Closes the port and says why.
+    fn lose(&mut self, why: &str) -> DriverError {
+        self.port = None;
+        self.frames.clear();
+        DriverError::Lost(format!("{}: {why}", self.line.path.display()))
+    }
+
+    /// What came; a read of 0 bytes is a port that is gone, and would be repeated for ever.
+    fn arrived(&mut self, read: std::io::Result<usize>) -> Result<usize, DriverError> {
+        match read {
+            Ok(0) => Err(self.lose("the port is gone (unplugged?)")),
+            Ok(count) => Ok(count),
+            Err(error) => Err(self.lose(&error.to_string())),
+        }
+    }
+
+    /// Reads until nothing came for `silence`, or until `end`. Whole frames are dropped, a trailing part stays.
+    async fn drain(&mut self, silence: Duration, end: Instant) -> Result<Drained, DriverError> {
+        let mut buffer = [0; 1024];
+        let mut total = 0;
+        loop {
+            let Ok(read) = timeout(silence, self.port()?.read(&mut buffer)).await else {
+                break;
+            };
+            let count = self.arrived(read)?;
+            total += count;
+            let dropped = self.frames.push(buffer.get(..count).unwrap_or_default());
+            self.skipped += u64::try_from(dropped.len()).unwrap_or(0);
+            if Instant::now() >= end {
+                return Ok(Drained::Noise);
+            }
+        }
+        Ok(if total == 0 {
+            Drained::Nothing
+        } else {
+            Drained::Silence(total)
+        })
+    }
+
+    /// Makes sure that the next frame is no answer to an earlier request, as far as silence can tell.
+    async fn settle(&mut self, deadline: Instant) -> Result<(), DriverError> {
+        let now = Instant::now();
+        // Half of the time is left for the answer.
+        let end = now + deadline.saturating_duration_since(now) / 2;
+        let silence = SILENCE.min(end - now);
+        let mut drained = Drained::Noise;
+        if !self.unanswered {
+            drained = self.drain(GLANCE, end).await?;
+        }
+        // Nobody asked for what is pending, so the rest of it may be on its way.
+        if !matches!(drained, Drained::Nothing) {
+            drained = self.drain(silence, end).await?;
+        }
+        if matches!(drained, Drained::Noise) {
+            self.frames.skip();
+        } else {
+            self.frames.clear();
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, request: &[u8], deadline: Instant) -> Result<(), DriverError> {
+        let port = self.port()?;
+        let sending = async {
+            port.write_all(request).await?;
+            port.flush().await
+        };
+        match timeout_at(deadline, sending).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.lose(&error.to_string())),
+            Err(_) => Err(DriverError::Timeout),
+        }
+    }
+
+    /// Waits for a frame that matches.
+    async fn receive(
+        &mut self,
+        request: &Request,
+        regex: &regex::Regex,
+        deadline: Instant,
+    ) -> Result<Vec<Sample>, DriverError> {
+        let mut buffer = [0; 1024];
+        let mut foreign: Option<Vec<u8>> = None;
+        // Looked at each time: a read that is always ready would keep the timer from being asked.
+        while Instant::now() < deadline {
+            let Ok(read) = timeout_at(deadline, self.port()?.read(&mut buffer)).await else {
+                break;
+            };
+            let count = self.arrived(read)?;
+            let bytes = buffer.get(..count).unwrap_or_default();
+            foreign.get_or_insert_with(|| bytes.to_vec());
+            let too_long = self.frames.too_long;
+            for frame in self.frames.push(bytes) {
+                if let Some(samples) = samples(request, regex, &frame) {
+                    return Ok(samples);
+                }
+                self.skipped += 1;
+                debug!(device = %request.device.id, skipped = self.skipped, frame = %shown(&frame), "a frame does not match");
+                foreign = Some(frame);
+            }
+            if self.frames.too_long > too_long {
+                debug!(device = %request.device.id, too_long = self.frames.too_long, "a frame is too long");
+            }
+        }
+        Err(match foreign {
+            Some(frame) => {
+                DriverError::Malformed(format!("no frame matched; the last was {}", shown(&frame)))
+            }
+            None => DriverError::Timeout,
+        })
     }
 }
+
+/// The beginning of a frame, for people.
+fn shown(frame: &[u8]) -> String {
+    let text = String::from_utf8_lossy(frame);
+    let short: String = text.chars().take(SHOWN).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    format!("{short:?}{more}")
+}
+
+/// One sample for each point, cut out by the group of its address; `None` when the frame does not match.
+fn samples(request: &Request, regex: &regex::Regex, frame: &[u8]) -> Option<Vec<Sample>> {
+    let captures = regex.captures(std::str::from_utf8(frame).ok()?)?;
+    let sample = |index: &usize| {
+        let group = match request.device.points.get(*index).map(|point| &point.address) {
+            Some(Address::Name(name)) => captures.name(name),
+            _ => None,
+        };
+        // A group in an optional part of the regex may have taken no part in the match.
+        let raw = group.map(|text| Raw::Text(text.as_str().to_owned()));
+        Sample {
+            point: *index,
+            raw: raw.ok_or(Reason::Malformed),
+        }
+    };
+    Some(request.points.iter().map(sample).collect())
+}
+
 #[async_trait(?Send)]
 impl Driver for Serial {
     async fn open(&mut self, _deadline: Instant) -> Result<(), DriverError> {
-        Err(DriverError::Timeout)
+        self.port = None;
+        self.port = Some(port::open(&self.line)?);
+        // Whoever had the port before may have asked, and a device that talks by itself is amid a frame.
+        self.unanswered = true;
+        self.frames.skip();
+        Ok(())
     }
-    fn plan(&mut self, _device: &Rc<Device>, _due: &[usize]) -> Vec<Request> {
-        Vec::new()
+
+    fn plan(&mut self, device: &Rc<Device>, due: &[usize]) -> Vec<Request> {
+        if due.is_empty() {
+            return Vec::new();
+        }
+        vec![Request {
+            device: device.clone(),
+            points: due.to_vec(),
+            span: Span::default(),
+        }]
     }
-    async fn exchange(&mut self, _request: &Request, _deadline: Instant) -> Result<Vec<Sample>, DriverError> {
-        Err(DriverError::Timeout)
+
+    async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError> {
+        let device = request.device.clone();
+        let Protocol::Text { request: ask, decode } = &device.protocol else {
+            return Err(DriverError::Malformed(format!(
+                "{} is no serial text device",
+                device.id
+            )));
+        };
+        if let Some(ask) = ask {
+            self.settle(deadline).await?;
+            self.unanswered = true;
+            self.send(ask, deadline).await?;
+        } else {
+            match self.drain(GLANCE, deadline).await? {
+                Drained::Silence(count) if count < TERMINAL_BUFFER => {}
+                Drained::Nothing => {}
+                // What is there and what comes next may not be neighbours.
+                Drained::Silence(_) | Drained::Noise => self.frames.skip(),
+            }
+        }
+        let samples = self.receive(request, decode, deadline).await?;
+        self.unanswered = false;
+        Ok(samples)
     }
+
     async fn write(
         &mut self,
         _device: &Rc<Device>,
@@ -35,6 +266,7 @@ impl Driver for Serial {
         _raw: &Raw,
         _deadline: Instant,
     ) -> Result<Raw, DriverError> {
-        Err(DriverError::Timeout)
+        let why = "a serial text device cannot be written";
+        Err(DriverError::Malformed(why.to_owned()))
     }
 }
