@@ -1,1 +1,33 @@
-fn main() {}
+//! Arguments in, exit code out.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fieldgate::cli;
+use fieldgate::config::DEFAULT_FILE;
+
+/// Reads serial and Modbus devices, keeps every reading until an MQTT broker has it, takes commands back.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file; may be given several times. `conf.d/*.toml` beside each is read too.
+    #[arg(long, short, global = true, value_name = "FILE", default_value = DEFAULT_FILE)]
+    config: Vec<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway in the foreground.
+    Run,
+}
+
+fn main() -> ExitCode {
+    let Arguments { config, command } = Arguments::parse();
+    match command {
+        Command::Run => cli::run::run(&config),
+    }
+    .into()
+}

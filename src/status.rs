@@ -58,6 +58,11 @@ pub struct Watch {
     pub since: u64,
 }
 
+/// Asks for every device's state.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Vec<(DeviceId, State)>")]
+pub struct GetStates;
+
 /// What changed.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
@@ -262,6 +267,19 @@ impl Handler<Watch> for Status {
                 retained: Vec::new(),
             })
         })
+    }
+}
+
+impl Handler<GetStates> for Status {
+    type Result = MessageResult<GetStates>;
+
+    fn handle(&mut self, _: GetStates, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(
+            self.known
+                .iter()
+                .map(|(device, known)| (device.clone(), known.state))
+                .collect(),
+        )
     }
 }
 

@@ -524,7 +524,7 @@ fn to_sql(number: u64) -> i64 {
 }
 
 /// Writes a small file so that after a power cut it holds the old text or the new, whole.
-fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     let draft = path.with_added_extension("new");
     let mut file = File::create(&draft)?;
     file.write_all(text.as_bytes())?;

@@ -1,0 +1,139 @@
+//! May a command run, and as what? Judged before the link, from what is known here. Pure.
+
+use std::time::Duration;
+
+use super::{Received, Target};
+use crate::clock::Timestamp;
+use crate::command::{self, Command, Outcome};
+use crate::decode::{EncodeError, encode};
+use crate::link::Task;
+
+/// What is known about time when a command is judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) ts: Timestamp,
+    pub(super) synced: bool,
+}
+
+/// A command that may run on a device.
+#[derive(Debug)]
+pub(super) struct Allowed {
+    pub(super) task: Task,
+    /// What is left of its time, if it says so itself.
+    pub(super) time_left: Option<Duration>,
+}
+
+fn rejected(code: &'static str, message: impl Into<String>) -> Outcome {
+    Outcome::Rejected {
+        code,
+        message: message.into(),
+    }
+}
+
+/// Judges a command for a device.
+pub(super) fn judge(
+    received: &Received,
+    command: &Command,
+    target: Option<&Target>,
+    now: Now,
+) -> Result<Allowed, Outcome> {
+    let Some(target) = target else {
+        let device = received
+            .device
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        return Err(rejected("unknown-device", format!("there is no device {device}")));
+    };
+    let task = match command.action.as_str() {
+        "write" => write(target, command)?,
+        "read" => read(target, command)?,
+        "poll" => Task::Poll,
+        other => {
+            return Err(rejected(
+                "unknown-action",
+                format!("a device knows write, read and poll, not {other}"),
+            ));
+        }
+    };
+    let time_left = time_left(command, now)?;
+    if matches!(task, Task::Write(_)) && received.may_be_old && time_left.is_none() && !received.expires {
+        return Err(rejected(
+            "stale",
+            "the write may have waited in the broker; give it `expires_at`, or send it again in a moment",
+        ));
+    }
+    Ok(Allowed { task, time_left })
+}
+
+fn time_left(command: &Command, now: Now) -> Result<Option<Duration>, Outcome> {
+    let Some(expires_at) = command.expires_at else {
+        return Ok(None);
+    };
+    if !now.synced {
+        return Err(rejected(
+            "clock",
+            "the gateway's clock is not set yet, so `expires_at` cannot be judged",
+        ));
+    }
+    match u64::try_from(expires_at.millis() - now.ts.millis()) {
+        Ok(millis) if millis > 0 => Ok(Some(Duration::from_millis(millis))),
+        _ => Err(Outcome::Expired(format!(
+            "its time was over at {expires_at}, it is {}",
+            now.ts
+        ))),
+    }
+}
+
+fn write(target: &Target, command: &Command) -> Result<Task, Outcome> {
+    if command.values.is_empty() {
+        return Err(rejected("bad-json", "a write needs `values`"));
+    }
+    let mut writes = Vec::with_capacity(command.values.len());
+    for (name, json) in &command.values {
+        let index = find(target, name)?;
+        let Some(point) = target.device.points.get(index) else {
+            continue;
+        };
+        if !point.writable {
+            return Err(rejected("not-writable", format!("{name} is not writable")));
+        }
+        let Some(value) = command::value(json) else {
+            return Err(rejected(
+                "wrong-type",
+                format!("{name} takes a {}, not {json}", point.kind.name()),
+            ));
+        };
+        let raw = encode(point, &value).map_err(|error| match error {
+            EncodeError::WrongType(message) => rejected("wrong-type", message),
+            EncodeError::OutOfRange(message) => rejected("out-of-range", message),
+        })?;
+        writes.push((index, raw));
+    }
+    Ok(Task::Write(writes))
+}
+
+fn read(target: &Target, command: &Command) -> Result<Task, Outcome> {
+    let points = match &command.points {
+        None => (0..target.device.points.len()).collect(),
+        Some(names) => names
+            .iter()
+            .map(|name| find(target, name))
+            .collect::<Result<_, _>>()?,
+    };
+    Ok(Task::Read(points))
+}
+
+fn find(target: &Target, name: &str) -> Result<usize, Outcome> {
+    let found = target
+        .device
+        .points
+        .iter()
+        .position(|point| point.id.as_str() == name);
+    found.ok_or_else(|| {
+        rejected(
+            "unknown-point",
+            format!("{} has no point {name}", target.device.id),
+        )
+    })
+}

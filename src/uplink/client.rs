@@ -1,0 +1,377 @@
+//! The MQTT client: the only module that names paho-mqtt.
+//!
+//! paho takes one global lock in every call, and a connect can hold it for seconds. So all of it happens on
+//! one thread of its own: create, connect, publish, disconnect, drop. Each connection gets a fresh client,
+//! because after a reconnect the old one sends again by itself, or never answers. Its persistence, offline queue and
+//! automatic reconnect stay off: the buffer alone keeps records.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc as thread_mpsc};
+use std::thread;
+use std::time::Duration;
+
+use paho_mqtt as mqtt;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::command;
+use crate::config::{Secret, Version};
+
+/// Messages from the broker that may wait for the event loop. The broker has been told that they arrived, so
+/// one that does not fit is lost; it is counted and told in the log.
+const INBOX: usize = 256;
+/// paho's own bound on publishes in flight; ours is smaller, and retained messages come on top of it.
+const PAHO_INFLIGHT: i32 = 2_000;
+/// Longest wait for a DISCONNECT to leave.
+const DISCONNECT: Duration = Duration::from_secs(2);
+
+/// How a connection is made.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) address: SocketAddr,
+    pub(super) version: Version,
+    pub(super) client_id: String,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<Secret>,
+    pub(super) keep_alive: Duration,
+    pub(super) clean_start: bool,
+    pub(super) session_expiry: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) will: Outgoing,
+}
+
+/// A message to publish.
+#[derive(Clone, Debug)]
+pub(super) struct Outgoing {
+    pub(super) topic: String,
+    pub(super) payload: Vec<u8>,
+    pub(super) qos: u8,
+    pub(super) retain: bool,
+    /// MQTT 5.
+    pub(super) expiry: Option<Duration>,
+    /// MQTT 5.
+    pub(super) correlation: Option<Arc<[u8]>>,
+}
+
+/// A message from the broker.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) topic: String,
+    pub(super) payload: Vec<u8>,
+    pub(super) retained: bool,
+    pub(super) expires: bool,
+    pub(super) response_topic: Option<String>,
+    pub(super) correlation: Option<Arc<[u8]>>,
+}
+
+/// What the broker said to the CONNECT.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) session_present: bool,
+    pub(super) receive_maximum: Option<u16>,
+    pub(super) inbox: mpsc::Receiver<Incoming>,
+    /// Turns into the reason when the connection is lost.
+    pub(super) lost: watch::Receiver<Option<String>>,
+}
+
+/// Why the broker is not reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("the broker refused the connection: {0}; see user name, password and client id")]
+    Refused(String),
+    #[error("the connection was lost: {0}")]
+    Lost(String),
+    #[error("the broker denies a publish or a subscription: {0}; see its access rules")]
+    Denied(String),
+    #[error("the broker will never take this message: {0}")]
+    Unwanted(String),
+}
+
+/// A publish under way: resolves when the broker has acknowledged it.
+pub(super) type Delivery = mqtt::DeliveryToken;
+
+/// What became of a publish.
+pub(super) fn delivered(result: mqtt::Result<()>) -> Result<(), ClientError> {
+    use mqtt::ReasonCode::{PacketTooLarge, PayloadFormatInvalid, TopicNameInvalid};
+    result.map_err(|error| match error {
+        // These say that this very message will never be taken. Everything else may pass: rights, quotas.
+        mqtt::Error::ReasonCode(code @ (PacketTooLarge | PayloadFormatInvalid | TopicNameInvalid), _) => {
+            ClientError::Unwanted(code.to_string())
+        }
+        mqtt::Error::ReasonCode(code, _) => ClientError::Denied(code.to_string()),
+        other => ClientError::Lost(other.to_string()),
+    })
+}
+
+enum Call {
+    Connect(Box<Options>, oneshot::Sender<Result<Connection, ClientError>>),
+    Publish(Vec<Outgoing>, oneshot::Sender<Vec<Delivery>>),
+    Subscribe(Vec<String>, oneshot::Sender<Result<(), ClientError>>),
+    Disconnect(oneshot::Sender<()>),
+}
+
+/// The handle of the thread. Dropping it ends the thread once paho lets go.
+#[derive(Clone)]
+pub(super) struct Client {
+    calls: thread_mpsc::Sender<Call>,
+    refused: Arc<AtomicU64>,
+}
+
+impl Client {
+    /// Starts the thread.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let (calls, queue) = thread_mpsc::channel();
+        let refused = Arc::new(AtomicU64::new(0));
+        let counter = refused.clone();
+        thread::Builder::new()
+            .name("paho".to_owned())
+            .spawn(move || serve(&queue, &counter))?;
+        Ok(Self { calls, refused })
+    }
+
+    /// Messages that came faster than they were taken, since the start.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn connect(&self, options: Options) -> Result<Connection, ClientError> {
+        self.ask(|answer| Call::Connect(Box::new(options), answer))
+            .await?
+    }
+
+    /// Hands messages to paho; each delivery resolves by itself.
+    pub(super) async fn publish(&self, messages: Vec<Outgoing>) -> Result<Vec<Delivery>, ClientError> {
+        self.ask(|answer| Call::Publish(messages, answer)).await
+    }
+
+    pub(super) async fn subscribe(&self, filters: Vec<String>) -> Result<(), ClientError> {
+        self.ask(|answer| Call::Subscribe(filters, answer)).await?
+    }
+
+    /// Sends DISCONNECT, so that the broker does not publish the will.
+    pub(super) async fn disconnect(&self) -> Result<(), ClientError> {
+        self.ask(Call::Disconnect).await
+    }
+
+    async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, ClientError> {
+        let gone = || ClientError::Lost("the client thread is gone".to_owned());
+        let (answer, asked) = oneshot::channel();
+        self.calls.send(call(answer)).map_err(|_| gone())?;
+        asked.await.map_err(|_| gone())
+    }
+}
+
+/// The thread: one call after the other, for the client of the present connection.
+fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64>) {
+    let mut client: Option<(mqtt::AsyncClient, Version)> = None;
+    while let Ok(call) = queue.recv() {
+        // An answer that nobody waits for any more belongs to a session that has ended.
+        match call {
+            Call::Connect(options, answer) => {
+                drop(client.take());
+                let (result, made) = match connect(&options, refused) {
+                    Ok((made, connection)) => (Ok(connection), Some((made, options.version))),
+                    Err(error) => (Err(error), None),
+                };
+                client = made;
+                drop(answer.send(result));
+            }
+            Call::Publish(messages, answer) => {
+                let Some((client, version)) = &client else {
+                    continue;
+                };
+                let deliveries = messages
+                    .into_iter()
+                    .map(|message| client.publish(outgoing(message, *version)));
+                drop(answer.send(deliveries.collect()));
+            }
+            Call::Subscribe(filters, answer) => {
+                let Some((client, version)) = &client else {
+                    continue;
+                };
+                drop(answer.send(subscribe(client, *version, &filters)));
+            }
+            Call::Disconnect(answer) => {
+                if let Some((client, _)) = client.take() {
+                    let options = mqtt::DisconnectOptionsBuilder::new()
+                        .timeout(DISCONNECT)
+                        .finalize();
+                    if let Err(error) = client.disconnect(options).wait_for(DISCONNECT) {
+                        tracing::debug!(%error, "DISCONNECT");
+                    }
+                }
+                if answer.send(()).is_err() {
+                    tracing::debug!("nobody waits for the DISCONNECT");
+                }
+            }
+        }
+    }
+}
+
+fn connect(
+    options: &Options,
+    refused: &Arc<AtomicU64>,
+) -> Result<(mqtt::AsyncClient, Connection), ClientError> {
+    let broken = |error: mqtt::Error| ClientError::Unreachable(error.to_string());
+    let create = mqtt::CreateOptionsBuilder::new()
+        .server_uri(format!("tcp://{}", options.address))
+        .client_id(options.client_id.clone())
+        .mqtt_version(paho_version(options.version))
+        .persistence(mqtt::PersistenceType::None)
+        .send_while_disconnected(false)
+        .finalize();
+    let client = mqtt::AsyncClient::new(create).map_err(broken)?;
+
+    let (inbox_sender, inbox) = mpsc::channel(INBOX);
+    let (lost_sender, lost) = watch::channel(None);
+    let refused = refused.clone();
+    client.set_message_callback(move |_, message| {
+        if let Some(message) = message
+            && inbox_sender.try_send(incoming(&message)).is_err()
+        {
+            refused.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let disconnected = lost_sender.clone();
+    client.set_disconnected_callback(move |_, _, reason| {
+        disconnected.send_replace(Some(format!("the broker said: {reason}")));
+    });
+    client.set_connection_lost_callback(move |_| {
+        lost_sender.send_if_modified(|lost| {
+            let is_first = lost.is_none();
+            lost.get_or_insert_with(|| "no answer, or closed by the broker".to_owned());
+            is_first
+        });
+    });
+
+    let mut builder = mqtt::ConnectOptionsBuilder::with_mqtt_version(paho_version(options.version));
+    builder
+        .keep_alive_interval(options.keep_alive)
+        .connect_timeout(options.connect_timeout)
+        .max_inflight(PAHO_INFLIGHT)
+        .will_message(outgoing(options.will.clone(), options.version));
+    if options.version == Version::V5 {
+        let mut properties = mqtt::Properties::new();
+        let expiry = u32::try_from(options.session_expiry.as_secs()).unwrap_or(u32::MAX);
+        push(
+            &mut properties,
+            mqtt::Property::new_u32(mqtt::PropertyCode::SessionExpiryInterval, expiry),
+        );
+        builder.clean_start(options.clean_start).properties(properties);
+    } else {
+        builder.clean_session(options.clean_start);
+    }
+    if let Some(username) = &options.username {
+        builder.user_name(username);
+    }
+    if let Some(password) = &options.password {
+        builder.password(password.expose());
+    }
+    // paho's own limit comes first; the second covers a stuck lock.
+    let limit = options.connect_timeout + Duration::from_secs(5);
+    let response = client
+        .connect(builder.finalize())
+        .wait_for(limit)
+        .map_err(|error| match error {
+            mqtt::Error::ReasonCode(code, _) => ClientError::Refused(code.to_string()),
+            mqtt::Error::ConnectReturn(code) => ClientError::Refused(code.to_string()),
+            other => ClientError::Unreachable(other.to_string()),
+        })?;
+    let connection = Connection {
+        session_present: response
+            .connect_response()
+            .is_some_and(|response| response.session_present),
+        receive_maximum: response
+            .properties()
+            .get(mqtt::PropertyCode::ReceiveMaximum)
+            .and_then(|property| property.get_u16()),
+        inbox,
+        lost,
+    };
+    Ok((client, connection))
+}
+
+fn subscribe(client: &mqtt::AsyncClient, version: Version, filters: &[String]) -> Result<(), ClientError> {
+    let qos = vec![1; filters.len()];
+    let token = if version == Version::V5 {
+        // Retain As Published: a live copy of a retained command must show that it is one.
+        let options = mqtt::SubscribeOptions::new(false, true, mqtt::RetainHandling::SendRetainedOnSubscribe);
+        client.subscribe_many_with_options(filters, &qos, &vec![options; filters.len()], None)
+    } else {
+        client.subscribe_many(filters, &qos)
+    };
+    let response = token
+        .wait_for(Duration::from_secs(10))
+        .map_err(|error| ClientError::Lost(error.to_string()))?;
+    let granted = response.subscribe_many_response().unwrap_or_default();
+    match filters.iter().zip(granted).find(|(_, granted)| *granted >= 0x80) {
+        Some((filter, code)) => Err(ClientError::Denied(format!(
+            "subscription to {filter}, code {code}"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn outgoing(message: Outgoing, version: Version) -> mqtt::Message {
+    let builder = mqtt::MessageBuilder::new()
+        .topic(message.topic)
+        .payload(message.payload)
+        .qos(i32::from(message.qos))
+        .retained(message.retain);
+    if version != Version::V5 || (message.expiry.is_none() && message.correlation.is_none()) {
+        return builder.finalize();
+    }
+    let mut properties = mqtt::Properties::new();
+    if let Some(expiry) = message.expiry {
+        let seconds = u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX);
+        push(
+            &mut properties,
+            mqtt::Property::new_u32(mqtt::PropertyCode::MessageExpiryInterval, seconds),
+        );
+    }
+    if let Some(correlation) = &message.correlation {
+        let value = correlation.to_vec();
+        push(
+            &mut properties,
+            mqtt::Property::new_binary(mqtt::PropertyCode::CorrelationData, value),
+        );
+    }
+    builder.properties(properties).finalize()
+}
+
+fn push(properties: &mut mqtt::Properties, property: mqtt::Result<mqtt::Property>) {
+    if let Err(error) = property.and_then(|property| properties.push(property)) {
+        tracing::warn!(%error, "an MQTT property is left out");
+    }
+}
+
+fn incoming(message: &mqtt::Message) -> Incoming {
+    let properties = message.properties();
+    // Enough to see that it is too long; a broker may send 256 MB.
+    let payload = message
+        .payload()
+        .get(..=command::MAX_LENGTH)
+        .unwrap_or(message.payload());
+    Incoming {
+        topic: message.topic().to_owned(),
+        payload: payload.to_vec(),
+        retained: message.retained(),
+        expires: properties
+            .get(mqtt::PropertyCode::MessageExpiryInterval)
+            .is_some(),
+        response_topic: properties.get_string(mqtt::PropertyCode::ResponseTopic),
+        correlation: properties
+            .get_binary(mqtt::PropertyCode::CorrelationData)
+            .map(Arc::from),
+    }
+}
+
+fn paho_version(version: Version) -> mqtt::MqttVersion {
+    match version {
+        Version::V31 => mqtt::MqttVersion::V3_1,
+        Version::V311 => mqtt::MqttVersion::V3_1_1,
+        Version::V5 => mqtt::MqttVersion::V5,
+    }
+}
