@@ -89,7 +89,7 @@ fn uses(text: &str) -> Vec<String> {
         .map(|line| line.split("//").next().unwrap_or_default())
         .collect::<Vec<_>>()
         .join("\n");
-    let code = code.replace("fieldgate::", "crate::");
+    let code = code.replace("use fieldgate::", "use crate::");
     code.split("crate::")
         .skip(1)
         .flat_map(|rest| match rest.strip_prefix('{') {
