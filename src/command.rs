@@ -1,20 +1,16 @@
 //! A command as it comes and the reply as it goes. Pure.
 
-use std::collections::BTreeSet;
-use std::fmt;
-
 use rust_decimal::Decimal;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::DeserializeSeed as _;
 use serde_json::{Map, Value as Json};
 
 use crate::clock::Timestamp;
 use crate::point::{PointId, Value};
 use crate::record::{self, Body};
+use crate::strict::Strict;
 
 /// Largest command, in bytes.
 pub const MAX_LENGTH: usize = 64 * 1024;
-/// Deepest nesting of its JSON.
-pub const MAX_DEPTH: u8 = 32;
 /// Longest id, in characters.
 pub const MAX_ID: usize = 64;
 
@@ -62,7 +58,7 @@ impl Command {
             message,
         };
         let mut deserializer = serde_json::Deserializer::from_slice(payload);
-        let json = Strict { depth: 0 }
+        let json = Strict::default()
             .deserialize(&mut deserializer)
             .and_then(|json| deserializer.end().map(|()| json))
             .map_err(|error| bad(None, error.to_string()))?;
@@ -228,86 +224,6 @@ impl Outcome {
             body = body.with("error", &serde_json::json!({ "code": code, "message": message }));
         }
         body.with_time(ts, synced)
-    }
-}
-
-/// JSON without duplicate keys and not too deep. `serde_json` would keep the last of two equal keys, so that
-/// two readers of one command could see different ones.
-#[derive(Clone, Copy)]
-struct Strict {
-    depth: u8,
-}
-
-impl Strict {
-    fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth >= MAX_DEPTH {
-            return Err(E::custom(format!("nested deeper than {MAX_DEPTH}")));
-        }
-        Ok(Self {
-            depth: self.depth + 1,
-        })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Json;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Json;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Json, E> {
-        Ok(Json::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
-        let inner = self.inner()?;
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(inner)? {
-            items.push(item);
-        }
-        Ok(Json::Array(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let inner = self.inner()?;
-        let mut seen = BTreeSet::new();
-        let mut members = Map::new();
-        while let Some(key) = map.next_key::<String>()? {
-            if !seen.insert(key.clone()) {
-                return Err(A::Error::custom(format!("the key `{key}` stands twice")));
-            }
-            members.insert(key, map.next_value_seed(inner)?);
-        }
-        Ok(Json::Object(members))
     }
 }
 

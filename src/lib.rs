@@ -15,4 +15,5 @@ pub mod point;
 pub mod record;
 pub mod session;
 pub mod status;
+pub mod strict;
 pub mod uplink;

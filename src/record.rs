@@ -206,7 +206,7 @@ pub fn readings(device: &Device, readings: &[Reading], ts: Timestamp, synced: bo
                 .iter()
                 .filter_map(|r| Some((point(r)?, r.value.as_ref().err()?)));
             object(out, bad, |out, reason| {
-                out.extend_from_slice(format!("\"{reason}\"").as_bytes())
+                out.extend_from_slice(format!("\"{reason}\"").as_bytes());
             });
         });
     }

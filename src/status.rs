@@ -259,10 +259,10 @@ impl Handler<Watch> for Status {
         if !changes.retained.is_empty() {
             return Box::pin(std::future::ready(changes));
         }
-        let (answer, changed) = oneshot::channel();
+        let (answer, told) = oneshot::channel();
         self.watcher = Some((since, answer));
         Box::pin(async move {
-            changed.await.unwrap_or(Changes {
+            told.await.unwrap_or(Changes {
                 version: since,
                 retained: Vec::new(),
             })

@@ -14,15 +14,19 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::BufferConfig;
-use crate::record::{self, Name, Numbered, Record};
+use crate::record::{self, Name, Numbered};
 
 pub mod gap;
 pub mod journal;
+mod messages;
 pub mod queue;
 pub mod store;
 mod thread;
 
 use journal::{Begin, Begun, Finish, Unfinished};
+pub use messages::{
+    Ack, Append, BeginCommand, Close, FinishCommand, GetStats, ListUnfinished, NotStored, Rewind, Stats, Take,
+};
 use queue::Queue;
 use store::{Opened, StoreError, Usage};
 use thread::{Done, Job, StoreThread};
@@ -35,84 +39,10 @@ const DELETE_WITHIN: Duration = Duration::from_secs(1);
 const DELETE_MANY: usize = 512;
 /// After a failed commit the next try waits this long; records wait in memory, up to the queue's bound.
 const RETRY: Duration = Duration::from_secs(1);
-/// Commands that may wait for the journal: as many as Commands runs at a time, twice.
-const JOURNAL_WAITING: usize = 64;
 /// Room kept free below `max_size`, as a part of it, so that eviction runs ahead of the limit.
 const HEADROOM: u64 = 16;
 /// Records dropped in one go, at least.
 const EVICT: usize = 256;
-
-/// Keeps a record. Answered at once with its name; never waits.
-#[derive(Debug, Message)]
-#[rtype(result = "Name")]
-pub struct Append(pub Record);
-
-/// Takes up to `limit` records; answered as soon as there is one.
-#[derive(Debug, Message)]
-#[rtype(result = "Vec<Numbered>")]
-pub struct Take {
-    /// Most records, at least 1.
-    pub limit: usize,
-}
-
-/// The broker has these; they may be forgotten.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Ack(pub Vec<Name>);
-
-/// A new connection begins: what was handed out and not acknowledged is taken again.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Rewind;
-
-/// Asks the journal whether a command may start. `Err`: it could not be entered, so it must not start.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Begun, NotStored>")]
-pub struct BeginCommand(pub Begin);
-
-/// Stores a command's outcome; answered once it is synced, and the reply is on its way then.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Name, NotStored>")]
-pub struct FinishCommand(pub Finish);
-
-/// Asks for the commands that an earlier run left open.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Vec<Unfinished>, NotStored>")]
-pub struct ListUnfinished;
-
-/// Asks for numbers. An answer also proves that the actor and its store thread live.
-#[derive(Debug, Message)]
-#[rtype(result = "Stats")]
-pub struct GetStats;
-
-/// Commits what is left and closes the file.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Close;
-
-/// The journal could not be written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the journal cannot be written: {0}")]
-pub struct NotStored(String);
-
-/// The buffer in numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Records in the file.
-    pub stored: u64,
-    /// Bytes of the file in use.
-    pub bytes: u64,
-    /// Records in memory that are not in the file.
-    pub waiting: usize,
-    /// Records handed to Uplink and not acknowledged.
-    pub in_flight: usize,
-    /// Records dropped at a bound since the start.
-    pub dropped: u64,
-    /// Commits since the start.
-    pub commits: u64,
-    /// Why the last commit failed, while it does.
-    pub fault: Option<String>,
-}
 
 enum JournalJob {
     Begin(Begin, oneshot::Sender<Result<Begun, NotStored>>),
@@ -294,7 +224,7 @@ impl Buffer {
                     Done::Oldest(names) => self.evict(names),
                     Done::Begun(begun) => {
                         if let Some(JournalJob::Begin(_, answer)) = self.running.take() {
-                            told(answer.send(Ok(begun)));
+                            told(&answer.send(Ok(begun)));
                         }
                     }
                     Done::Finished(usage) => {
@@ -302,18 +232,18 @@ impl Buffer {
                         self.commits += 1;
                         self.queue.committed(true);
                         if let Some(JournalJob::Finish(_, reply, answer)) = self.running.take() {
-                            told(answer.send(Ok(reply.name)));
+                            told(&answer.send(Ok(reply.name)));
                             self.queue.release(reply);
                         }
                     }
                     Done::Unfinished(list) => {
                         if let Some(JournalJob::List(answer)) = self.running.take() {
-                            told(answer.send(Ok(list)));
+                            told(&answer.send(Ok(list)));
                         }
                     }
                     Done::Closed => {
                         if let Some(answer) = self.closing.take() {
-                            told(answer.send(()));
+                            told(&answer.send(()));
                         }
                     }
                 }
@@ -331,8 +261,8 @@ impl Buffer {
         self.fault = Some(error.to_string());
         let not_stored = NotStored(error.to_string());
         match self.running.take() {
-            Some(JournalJob::Begin(_, answer)) => told(answer.send(Err(not_stored))),
-            Some(JournalJob::List(answer)) => told(answer.send(Err(not_stored))),
+            Some(JournalJob::Begin(_, answer)) => told(&answer.send(Err(not_stored))),
+            Some(JournalJob::List(answer)) => told(&answer.send(Err(not_stored))),
             // The device has been asked: the outcome must get into the journal, however long it takes.
             Some(job @ JournalJob::Finish(..)) => self.journal.push_front(job),
             None => {}
@@ -383,7 +313,7 @@ impl Buffer {
 }
 
 /// The asker may have gone; then nobody needs the answer.
-fn told<T>(sent: Result<(), T>) {
+fn told<T>(sent: &Result<(), T>) {
     if sent.is_err() {
         tracing::debug!("an answer of the buffer had nobody to go to");
     }
@@ -391,120 +321,4 @@ fn told<T>(sent: Result<(), T>) {
 
 impl Actor for Buffer {
     type Context = Context<Self>;
-}
-
-impl Handler<Append> for Buffer {
-    type Result = MessageResult<Append>;
-
-    fn handle(&mut self, Append(record): Append, ctx: &mut Context<Self>) -> Self::Result {
-        let name = self.queue.append(record);
-        self.tell_gaps();
-        self.pump(ctx);
-        MessageResult(name)
-    }
-}
-
-impl Handler<Take> for Buffer {
-    type Result = ResponseFuture<Vec<Numbered>>;
-
-    fn handle(&mut self, Take { limit }: Take, ctx: &mut Context<Self>) -> Self::Result {
-        let (answer, asked) = oneshot::channel();
-        self.taker = Some((limit.max(1), answer));
-        self.pump(ctx);
-        Box::pin(async move { asked.await.unwrap_or_default() })
-    }
-}
-
-impl Handler<Ack> for Buffer {
-    type Result = ();
-
-    fn handle(&mut self, Ack(names): Ack, ctx: &mut Context<Self>) {
-        self.queue.ack(&names);
-        self.pump(ctx);
-    }
-}
-
-impl Handler<Rewind> for Buffer {
-    type Result = ();
-
-    fn handle(&mut self, _: Rewind, _: &mut Context<Self>) {
-        self.taker = None;
-        self.queue.rewind(None);
-    }
-}
-
-impl Handler<BeginCommand> for Buffer {
-    type Result = ResponseFuture<Result<Begun, NotStored>>;
-
-    fn handle(&mut self, BeginCommand(begin): BeginCommand, ctx: &mut Context<Self>) -> Self::Result {
-        self.enqueue(ctx, |answer| JournalJob::Begin(begin, answer))
-    }
-}
-
-impl Handler<FinishCommand> for Buffer {
-    type Result = ResponseFuture<Result<Name, NotStored>>;
-
-    fn handle(&mut self, FinishCommand(finish): FinishCommand, ctx: &mut Context<Self>) -> Self::Result {
-        let reply = Numbered {
-            name: self.queue.number(),
-            record: finish.reply.clone(),
-        };
-        self.enqueue(ctx, |answer| JournalJob::Finish(finish, reply, answer))
-    }
-}
-
-impl Handler<ListUnfinished> for Buffer {
-    type Result = ResponseFuture<Result<Vec<Unfinished>, NotStored>>;
-
-    fn handle(&mut self, _: ListUnfinished, ctx: &mut Context<Self>) -> Self::Result {
-        self.enqueue(ctx, JournalJob::List)
-    }
-}
-
-impl Buffer {
-    fn enqueue<T: 'static>(
-        &mut self,
-        ctx: &mut Context<Self>,
-        job: impl FnOnce(oneshot::Sender<Result<T, NotStored>>) -> JournalJob,
-    ) -> ResponseFuture<Result<T, NotStored>> {
-        let (answer, asked) = oneshot::channel();
-        let job = job(answer);
-        // A finish always gets in: its command has run, and Commands bounds how many there are.
-        if self.journal.len() < JOURNAL_WAITING || matches!(job, JournalJob::Finish(..)) {
-            self.journal.push_back(job);
-        }
-        self.pump(ctx);
-        let full = || Err(NotStored(format!("{JOURNAL_WAITING} commands wait for it")));
-        Box::pin(async move { asked.await.unwrap_or_else(|_| full()) })
-    }
-}
-
-impl Handler<GetStats> for Buffer {
-    type Result = MessageResult<GetStats>;
-
-    fn handle(&mut self, _: GetStats, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(Stats {
-            stored: self.usage.records,
-            bytes: self.usage.bytes,
-            waiting: self.queue.waiting(),
-            in_flight: self.queue.in_flight(),
-            dropped: self.queue.gaps.dropped(),
-            commits: self.commits,
-            fault: self.fault.clone(),
-        })
-    }
-}
-
-impl Handler<Close> for Buffer {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, _: Close, ctx: &mut Context<Self>) -> Self::Result {
-        let (answer, closed) = oneshot::channel();
-        self.closing = Some(answer);
-        self.pump(ctx);
-        Box::pin(async move {
-            // An error means that the actor has stopped, and then the file is closed too.
-            closed.await.unwrap_or_default();
-        })
-    }
 }

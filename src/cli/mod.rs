@@ -35,7 +35,7 @@ pub fn complain(error: &(dyn Error + 'static)) {
     let mut text = format!("error: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(&format!("\n  because: {error}"));
+        text = format!("{text}\n  because: {error}");
         cause = error.source();
     }
     // Where stderr is closed there is nobody to tell.

@@ -16,6 +16,8 @@ use crate::record::{self, Name, Numbered, RecordKind};
 /// A record older than this is marked as backlog.
 const BACKLOG: Duration = Duration::from_secs(10);
 
+/// A record and what became of its publish.
+type Delivered = (Name, RecordKind, Result<(), ClientError>);
 type Taking = LocalBoxFuture<'static, Option<Vec<Numbered>>>;
 
 /// One connection's publishes.
@@ -25,7 +27,7 @@ pub(super) struct Drain<'a> {
     client: &'a Client,
     window: usize,
     connected: Timestamp,
-    out: FuturesUnordered<BoxFuture<'static, (Name, RecordKind, Result<(), ClientError>)>>,
+    out: FuturesUnordered<BoxFuture<'static, Delivered>>,
 }
 
 impl<'a> Drain<'a> {
@@ -113,10 +115,7 @@ impl<'a> Drain<'a> {
     }
 
     /// Tells the buffer of this acknowledgement and of all others that are there already.
-    async fn acknowledge(
-        &mut self,
-        first: (Name, RecordKind, Result<(), ClientError>),
-    ) -> Result<(), ClientError> {
+    async fn acknowledge(&mut self, first: Delivered) -> Result<(), ClientError> {
         let mut names = Vec::new();
         let mut failed = None;
         let mut next = Some(first);

@@ -1,0 +1,199 @@
+//! What the buffer can be asked. Handlers are short and never wait; what takes time is answered later.
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::journal::{Begin, Begun, Finish, Unfinished};
+use super::{Buffer, JournalJob};
+use crate::record::{Name, Numbered, Record};
+
+/// Commands that may wait for the journal: as many as Commands runs at a time, twice.
+const JOURNAL_WAITING: usize = 64;
+
+/// Keeps a record. Answered at once with its name; never waits.
+#[derive(Debug, Message)]
+#[rtype(result = "Name")]
+pub struct Append(pub Record);
+
+/// Takes up to `limit` records; answered as soon as there is one.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<Numbered>")]
+pub struct Take {
+    /// Most records, at least 1.
+    pub limit: usize,
+}
+
+/// The broker has these; they may be forgotten.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Ack(pub Vec<Name>);
+
+/// A new connection begins: what was handed out and not acknowledged is taken again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Rewind;
+
+/// Asks the journal whether a command may start. `Err`: it could not be entered, so it must not start.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Begun, NotStored>")]
+pub struct BeginCommand(pub Begin);
+
+/// Stores a command's outcome; answered once it is synced, and the reply is on its way then.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Name, NotStored>")]
+pub struct FinishCommand(pub Finish);
+
+/// Asks for the commands that an earlier run left open.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Unfinished>, NotStored>")]
+pub struct ListUnfinished;
+
+/// Asks for numbers. An answer also proves that the actor and its store thread live.
+#[derive(Debug, Message)]
+#[rtype(result = "Stats")]
+pub struct GetStats;
+
+/// Commits what is left and closes the file.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Close;
+
+/// The journal could not be written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the journal cannot be written: {0}")]
+pub struct NotStored(pub String);
+
+/// The buffer in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Records in the file.
+    pub stored: u64,
+    /// Bytes of the file in use.
+    pub bytes: u64,
+    /// Records in memory that are not in the file.
+    pub waiting: usize,
+    /// Records handed to Uplink and not acknowledged.
+    pub in_flight: usize,
+    /// Records dropped at a bound since the start.
+    pub dropped: u64,
+    /// Commits since the start.
+    pub commits: u64,
+    /// Why the last commit failed, while it does.
+    pub fault: Option<String>,
+}
+
+impl Handler<Append> for Buffer {
+    type Result = MessageResult<Append>;
+
+    fn handle(&mut self, Append(record): Append, ctx: &mut Context<Self>) -> Self::Result {
+        let name = self.queue.append(record);
+        self.tell_gaps();
+        self.pump(ctx);
+        MessageResult(name)
+    }
+}
+
+impl Handler<Take> for Buffer {
+    type Result = ResponseFuture<Vec<Numbered>>;
+
+    fn handle(&mut self, Take { limit }: Take, ctx: &mut Context<Self>) -> Self::Result {
+        let (answer, asked) = oneshot::channel();
+        self.taker = Some((limit.max(1), answer));
+        self.pump(ctx);
+        Box::pin(async move { asked.await.unwrap_or_default() })
+    }
+}
+
+impl Handler<Ack> for Buffer {
+    type Result = ();
+
+    fn handle(&mut self, Ack(names): Ack, ctx: &mut Context<Self>) {
+        self.queue.ack(&names);
+        self.pump(ctx);
+    }
+}
+
+impl Handler<Rewind> for Buffer {
+    type Result = ();
+
+    fn handle(&mut self, _: Rewind, _: &mut Context<Self>) {
+        self.taker = None;
+        self.queue.rewind(None);
+    }
+}
+
+impl Handler<BeginCommand> for Buffer {
+    type Result = ResponseFuture<Result<Begun, NotStored>>;
+
+    fn handle(&mut self, BeginCommand(begin): BeginCommand, ctx: &mut Context<Self>) -> Self::Result {
+        self.enqueue(ctx, |answer| JournalJob::Begin(begin, answer))
+    }
+}
+
+impl Handler<FinishCommand> for Buffer {
+    type Result = ResponseFuture<Result<Name, NotStored>>;
+
+    fn handle(&mut self, FinishCommand(finish): FinishCommand, ctx: &mut Context<Self>) -> Self::Result {
+        let reply = Numbered {
+            name: self.queue.number(),
+            record: finish.reply.clone(),
+        };
+        self.enqueue(ctx, |answer| JournalJob::Finish(finish, reply, answer))
+    }
+}
+
+impl Handler<ListUnfinished> for Buffer {
+    type Result = ResponseFuture<Result<Vec<Unfinished>, NotStored>>;
+
+    fn handle(&mut self, _: ListUnfinished, ctx: &mut Context<Self>) -> Self::Result {
+        self.enqueue(ctx, JournalJob::List)
+    }
+}
+
+impl Buffer {
+    fn enqueue<T: 'static>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        job: impl FnOnce(oneshot::Sender<Result<T, NotStored>>) -> JournalJob,
+    ) -> ResponseFuture<Result<T, NotStored>> {
+        let (answer, asked) = oneshot::channel();
+        let job = job(answer);
+        // A finish always gets in: its command has run, and Commands bounds how many there are.
+        if self.journal.len() < JOURNAL_WAITING || matches!(job, JournalJob::Finish(..)) {
+            self.journal.push_back(job);
+        }
+        self.pump(ctx);
+        let full = || Err(NotStored(format!("{JOURNAL_WAITING} commands wait for it")));
+        Box::pin(async move { asked.await.unwrap_or_else(|_| full()) })
+    }
+}
+
+impl Handler<GetStats> for Buffer {
+    type Result = MessageResult<GetStats>;
+
+    fn handle(&mut self, _: GetStats, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(Stats {
+            stored: self.usage.records,
+            bytes: self.usage.bytes,
+            waiting: self.queue.waiting(),
+            in_flight: self.queue.in_flight(),
+            dropped: self.queue.gaps.dropped(),
+            commits: self.commits,
+            fault: self.fault.clone(),
+        })
+    }
+}
+
+impl Handler<Close> for Buffer {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Close, ctx: &mut Context<Self>) -> Self::Result {
+        let (answer, closed) = oneshot::channel();
+        self.closing = Some(answer);
+        self.pump(ctx);
+        Box::pin(async move {
+            // An error means that the actor has stopped, and then the file is closed too.
+            closed.await.unwrap_or_default();
+        })
+    }
+}

@@ -1,0 +1,311 @@
+//! One command from its payload to its reply.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use super::judge::{Now, judge};
+use super::{Received, Setup, Target};
+use crate::buffer::journal::{Begin, Begun, CommandKey, Finish};
+use crate::buffer::{Append, BeginCommand, FinishCommand, GetStats, ListUnfinished};
+use crate::clock::Timestamp;
+use crate::command::{BadCommand, Command, Outcome};
+use crate::drivers::DriverError;
+use crate::link::{Execute, Task, TaskError, TaskResult};
+use crate::point::{DeviceId, Reason};
+use crate::record::{Record, RecordKind};
+use crate::status::GetStates;
+
+impl Setup {
+    /// From the payload to the reply.
+    pub(super) async fn run(&self, received: &Received) {
+        if let Some(reply) = self.answer(received).await {
+            self.append(reply).await;
+        }
+    }
+
+    /// The reply of a command that ends without the journal; one that ran has its reply there.
+    async fn answer(&self, received: &Received) -> Option<Record> {
+        let command = match Command::parse(&received.payload) {
+            Ok(command) => command,
+            Err(BadCommand { id, code, message }) => {
+                let outcome = Outcome::Rejected { code, message };
+                return Some(self.reply(received, id.as_deref(), None, &outcome));
+            }
+        };
+        let ended =
+            |outcome: &Outcome| Some(self.reply(received, Some(&command.id), Some(&command.action), outcome));
+        let rejected = |code, message: String| ended(&Outcome::Rejected { code, message });
+        if received.is_retained {
+            let message = "a retained command would run again at every connect; publish it without retain";
+            return rejected("retained", message.to_owned());
+        }
+        let Some(device) = &received.device else {
+            return ended(&self.run_own(&command).await);
+        };
+        let arrived = Instant::now();
+        let target = self.targets.get(device);
+        let now = Now {
+            ts: Timestamp::now(),
+            synced: self.clock.is_synced(),
+        };
+        let verdict = judge(received, &command, target, now);
+        match self
+            .begin
+            .send(BeginCommand(begin(received, &command, verdict.is_ok())))
+            .await
+        {
+            Ok(Ok(Begun::Fresh)) => {}
+            Ok(Ok(Begun::Running)) => return None,
+            Ok(Ok(Begun::Seen(body))) => return Some(record(received, body)),
+            Ok(Ok(Begun::Reused)) => {
+                return rejected(
+                    "id-reused",
+                    format!("the id {} belongs to another command", command.id),
+                );
+            }
+            Ok(Err(error)) => return rejected("busy", error.to_string()),
+            Err(error) => {
+                tracing::error!(%error, "the buffer is gone");
+                return None;
+            }
+        }
+        match (verdict, target) {
+            (Err(outcome), _) => return ended(&outcome),
+            (Ok(allowed), Some(target)) => {
+                let time = allowed
+                    .time_left
+                    .map_or(self.timeout, |left| left.min(self.timeout));
+                self.execute(received, &command, target, allowed.task, arrived + time)
+                    .await;
+            }
+            // Only a command with a target is allowed.
+            (Ok(_), None) => {}
+        }
+        None
+    }
+
+    /// Runs a command that stands in the journal, and stores its outcome there with its reply.
+    async fn execute(
+        &self,
+        received: &Received,
+        command: &Command,
+        target: &Target,
+        task: Task,
+        deadline: Instant,
+    ) {
+        let execute = Execute {
+            device: target.device.id.clone(),
+            task,
+            deadline,
+        };
+        let result = target
+            .link
+            .send(execute)
+            .await
+            .unwrap_or_else(|_| TaskError::Stopping.into());
+        // A device that was not asked leaves the id free: the command may be sent again.
+        let keep = !matches!(result.error, Some(TaskError::Busy(_) | TaskError::Stopping));
+        let outcome = outcome(result);
+        tracing::info!(
+            device = %target.device.id, command = command.id, action = command.action, "{}", outcome.status()
+        );
+        let reply = self.reply(received, Some(&command.id), Some(&command.action), &outcome);
+        let key = CommandKey {
+            device: received.device.clone(),
+            id: command.id.clone(),
+        };
+        self.finish(Finish { key, keep, reply }).await;
+    }
+
+    /// A command for the gateway itself touches no device and enters no journal.
+    async fn run_own(&self, command: &Command) -> Outcome {
+        match command.action.as_str() {
+            "status" => self.own_status().await,
+            other => Outcome::Rejected {
+                code: "unknown-action",
+                message: format!("the gateway knows status, not {other}"),
+            },
+        }
+    }
+
+    async fn own_status(&self) -> Outcome {
+        let asked = (self.states.send(GetStates).await, self.stats.send(GetStats).await);
+        let (Ok(states), Ok(numbers)) = asked else {
+            return Outcome::Rejected {
+                code: "busy",
+                message: "the gateway is stopping".to_owned(),
+            };
+        };
+        let states: serde_json::Map<_, _> = states
+            .into_iter()
+            .map(|(device, state)| (device.to_string(), state.name().into()))
+            .collect();
+        Outcome::Answered(serde_json::json!({
+            "devices": states,
+            "buffer": {
+                "stored": numbers.stored,
+                "waiting": numbers.waiting,
+                "in_flight": numbers.in_flight,
+                "bytes": numbers.bytes,
+                "dropped": numbers.dropped,
+                "fault": numbers.fault,
+            },
+        }))
+    }
+
+    /// Commands that an earlier run began and never finished: nobody knows whether the device was asked.
+    pub(super) async fn close_unfinished(&self) {
+        let list = match self.unfinished.send(ListUnfinished).await {
+            Ok(Ok(list)) => list,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "commands left open by the last run stay open");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the buffer is gone");
+                return;
+            }
+        };
+        for open in list {
+            tracing::warn!(
+                id = open.key.id,
+                device = open.key.topic(),
+                "a command was interrupted by the last stop"
+            );
+            let outcome = Outcome::Failed {
+                code: "interrupted".to_owned(),
+                message:
+                    "the gateway stopped while the command ran; read the device before you send it again"
+                        .to_owned(),
+                values: Vec::new(),
+            };
+            let device = open.key.device.as_ref().map(DeviceId::as_str);
+            let (ts, synced) = (Timestamp::now(), self.clock.is_synced());
+            let body = outcome
+                .body(Some(&open.key.id), device, Some(&open.action), ts, synced)
+                .finish();
+            let reply = Record {
+                kind: RecordKind::Reply,
+                topic: open.reply,
+                body,
+                correlation: open.correlation,
+                made: ts,
+            };
+            self.finish(Finish {
+                key: open.key,
+                keep: true,
+                reply,
+            })
+            .await;
+        }
+    }
+
+    /// Answers a command that is not even judged.
+    pub(super) async fn refuse(&self, received: &Received, outcome: &Outcome) {
+        let (id, action) = match Command::parse(&received.payload) {
+            Ok(command) => (Some(command.id), Some(command.action)),
+            Err(bad) => (bad.id, None),
+        };
+        self.append(self.reply(received, id.as_deref(), action.as_deref(), outcome))
+            .await;
+    }
+
+    fn reply(
+        &self,
+        received: &Received,
+        id: Option<&str>,
+        action: Option<&str>,
+        outcome: &Outcome,
+    ) -> Record {
+        let device = received.device.as_ref().map(DeviceId::as_str);
+        let body = outcome.body(id, device, action, Timestamp::now(), self.clock.is_synced());
+        record(received, body.finish())
+    }
+
+    async fn append(&self, record: Record) {
+        if let Err(error) = self.append.send(Append(record)).await {
+            tracing::error!(%error, "the buffer is gone; a reply is lost");
+        }
+    }
+
+    async fn finish(&self, finish: Finish) {
+        match self.finish.send(FinishCommand(finish)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the outcome of a command is not stored"),
+            Err(error) => tracing::error!(%error, "the buffer is gone; the outcome of a command is lost"),
+        }
+    }
+}
+
+fn begin(received: &Received, command: &Command, enter: bool) -> Begin {
+    Begin {
+        key: CommandKey {
+            device: received.device.clone(),
+            id: command.id.clone(),
+        },
+        digest: Sha256::digest(&received.payload).into(),
+        action: command.action.clone(),
+        reply: received.reply.clone(),
+        correlation: received.correlation.clone(),
+        enter,
+    }
+}
+
+fn record(received: &Received, body: Arc<[u8]>) -> Record {
+    Record {
+        kind: RecordKind::Reply,
+        topic: received.reply.clone(),
+        body,
+        correlation: received.correlation.clone(),
+        made: Timestamp::now(),
+    }
+}
+
+/// What a task's result means to the sender.
+fn outcome(result: TaskResult) -> Outcome {
+    let TaskResult { values, error } = result;
+    let Some(error) = error else {
+        return Outcome::Succeeded(values);
+    };
+    let message = error.to_string();
+    let code = match error {
+        TaskError::Busy(_) | TaskError::Stopping => {
+            return Outcome::Rejected {
+                code: "busy",
+                message,
+            };
+        }
+        TaskError::Late => return Outcome::Expired(message),
+        TaskError::Interrupted => "interrupted".to_owned(),
+        TaskError::Unverified { .. } => "verify-failed".to_owned(),
+        TaskError::Failed {
+            error: DriverError::Timeout,
+            ..
+        } => "timeout".to_owned(),
+        TaskError::Failed {
+            error: DriverError::Refused(code),
+            ..
+        } => format!("exception-{code}"),
+        // Sentinels and NaN: the device answered, with no value that could be told.
+        TaskError::Failed {
+            error: DriverError::Malformed(_),
+            ..
+        }
+        | TaskError::Bad {
+            reason: Reason::Invalid | Reason::NotANumber,
+            ..
+        } => "malformed".to_owned(),
+        TaskError::Failed {
+            error: DriverError::Lost(_),
+            ..
+        } => "offline".to_owned(),
+        TaskError::Bad { reason, .. } => reason.to_string(),
+    };
+    Outcome::Failed {
+        code,
+        message,
+        values,
+    }
+}

@@ -1,0 +1,237 @@
+//! One life of a link: polls in turn, and between any two requests a command.
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::Setup;
+use super::job::{self, Job, Task, TaskError, TaskResult};
+use super::poll::Poll;
+use super::schedule::Schedule;
+use crate::buffer::Append;
+use crate::drivers::{Driver, DriverError};
+use crate::point::Device;
+use crate::record::Record;
+use crate::session::Backoff;
+use crate::status::Report;
+
+/// Commands in a row before the polls get a turn.
+const JOBS_IN_A_ROW: u32 = 4;
+
+/// One life of the connection, with what outlives it.
+pub(super) struct Life<'a> {
+    pub(super) setup: &'a Setup,
+    pub(super) jobs: &'a mut mpsc::Receiver<Job>,
+    pub(super) held: &'a mut Option<Job>,
+    pub(super) schedule: &'a mut Schedule,
+    pub(super) backoff: &'a mut Backoff,
+    pub(super) stop: &'a mut watch::Receiver<bool>,
+}
+
+impl Life<'_> {
+    /// `Ok` when stopped, `Err` when the link is lost.
+    pub(super) async fn session(self, driver: &mut dyn Driver) -> Result<(), DriverError> {
+        let Life {
+            setup,
+            jobs,
+            held,
+            schedule,
+            backoff,
+            stop,
+        } = self;
+        if let Err(error) = driver.open(Instant::now() + setup.config.timeout).await {
+            setup.say_offline(schedule, &error).await;
+            return Err(error);
+        }
+        schedule.plan(driver);
+        let mut current: Option<Poll> = None;
+        let mut in_a_row = 0;
+        let mut rest_until = Instant::now();
+        loop {
+            if let Some(job) = held.take() {
+                setup.run_job(job, driver, schedule, backoff).await?;
+            }
+            let next = if current.is_some() { None } else { schedule.next() };
+            let due = next.as_ref().map_or(rest_until, |(due, ..)| rest_until.max(*due));
+            let may_poll = current.is_some() || next.is_some();
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                Some(job) = jobs.recv(), if in_a_row < JOBS_IN_A_ROW || !may_poll => {
+                    in_a_row += 1;
+                    *held = Some(job);
+                }
+                () = sleep_until(due), if may_poll => {
+                    in_a_row = 0;
+                    let poll = match next {
+                        Some((_, device, requests)) => current.insert(Poll::new(device, requests)),
+                        None => match &mut current {
+                            Some(poll) => poll,
+                            None => continue,
+                        },
+                    };
+                    let step = poll.step(driver).await;
+                    rest_until = Instant::now() + setup.config.pause;
+                    if !matches!(step, Ok(false)) {
+                        setup.finish(&mut current, schedule, backoff).await;
+                    }
+                    step?;
+                }
+            }
+        }
+    }
+}
+
+impl Setup {
+    /// A poll is complete: its record, its state, its next turn.
+    async fn finish(&self, current: &mut Option<Poll>, schedule: &mut Schedule, backoff: &mut Backoff) {
+        let Some(mut poll) = current.take() else { return };
+        let report = poll.report();
+        if poll.is_answered() {
+            backoff.reset();
+        }
+        schedule.done(&report.device, poll.begun(), poll.is_answered());
+        self.publish(&mut poll, report).await;
+    }
+
+    async fn publish(&self, poll: &mut Poll, report: Report) {
+        // A full mailbox is no loss: the next report says the same or better.
+        if let Err(error) = self.status.try_send(report) {
+            tracing::debug!(%error, "a report was dropped");
+        }
+        if let Some(record) = poll.record(self.clock) {
+            self.append(record).await;
+        }
+    }
+
+    pub(super) async fn append(&self, record: Record) {
+        if let Err(error) = self.buffer.send(Append(record)).await {
+            tracing::error!(link = %self.config.id, %error, "the buffer is gone");
+        }
+    }
+
+    /// The link cannot be opened: every device says so.
+    async fn say_offline(&self, schedule: &Schedule, error: &DriverError) {
+        tracing::warn!(link = %self.config.id, %error, "cannot be opened");
+        for device in schedule.devices() {
+            let mut poll = Poll::offline(device);
+            let mut report = poll.report();
+            report.reason = Some(error.to_string());
+            self.publish(&mut poll, report).await;
+        }
+    }
+
+    /// The link could not be opened for this command.
+    pub(super) fn refuse(&self, job: Job) {
+        let point = self
+            .devices
+            .iter()
+            .find(|device| device.id == job.device)
+            .and_then(|d| d.points.first());
+        let result = match point {
+            _ if job.deadline <= Instant::now() => TaskError::Late,
+            None => TaskError::Stopping,
+            Some(point) => TaskError::Failed {
+                point: point.id.clone(),
+                error: DriverError::Lost(format!("link {} cannot be opened", self.config.id)),
+            },
+        };
+        answered(&job.answer.send(result.into()));
+    }
+
+    /// Runs a command. `Err` only for a lost link.
+    async fn run_job(
+        &self,
+        job: Job,
+        driver: &mut dyn Driver,
+        schedule: &mut Schedule,
+        backoff: &mut Backoff,
+    ) -> Result<(), DriverError> {
+        let Job {
+            device,
+            task,
+            deadline,
+            answer,
+        } = job;
+        let Some((device, requests)) = schedule.find(&device) else {
+            answered(&answer.send(TaskError::Stopping.into()));
+            return Ok(());
+        };
+        if Instant::now() >= deadline {
+            answered(&answer.send(TaskError::Late.into()));
+            return Ok(());
+        }
+        let mut lost = None;
+        let result = match task {
+            Task::Write(values) => job::write(driver, &device, &values, deadline).await,
+            Task::Poll | Task::Read(_) => {
+                let mut poll = match &task {
+                    Task::Read(points) => Poll::new(device.clone(), driver.plan(&device, points).into()),
+                    _ => Poll::new(device.clone(), requests),
+                };
+                loop {
+                    match poll.step(driver).await {
+                        Ok(false) => {}
+                        Ok(true) => break,
+                        Err(error) => {
+                            lost = Some(error);
+                            break;
+                        }
+                    }
+                }
+                let result = poll_result(&device, &poll);
+                if task == Task::Poll {
+                    let report = poll.report();
+                    schedule.done(&device.id, poll.begun(), poll.is_answered());
+                    self.publish(&mut poll, report).await;
+                }
+                result
+            }
+        };
+        match &result.error {
+            Some(TaskError::Failed {
+                error: error @ DriverError::Lost(_),
+                ..
+            }) => lost = Some(error.clone()),
+            Some(TaskError::Failed {
+                error: DriverError::Timeout | DriverError::Malformed(_),
+                ..
+            }) => {}
+            _ if lost.is_some() => {}
+            _ => {
+                backoff.reset();
+                schedule.revive(&device.id);
+            }
+        }
+        answered(&answer.send(result));
+        lost.map_or(Ok(()), Err)
+    }
+}
+
+fn poll_result(device: &Device, poll: &Poll) -> TaskResult {
+    let mut result = TaskResult {
+        values: Vec::new(),
+        error: None,
+    };
+    for reading in poll.readings() {
+        let Some(point) = device.points.get(reading.point) else {
+            continue;
+        };
+        match &reading.value {
+            Ok(value) => result.values.push((point.id.clone(), value.clone())),
+            Err(reason) if result.error.is_none() => {
+                result.error = Some(TaskError::Bad {
+                    point: point.id.clone(),
+                    reason: *reason,
+                });
+            }
+            Err(_) => {}
+        }
+    }
+    result
+}
+
+pub(super) fn answered(sent: &Result<(), TaskResult>) {
+    if sent.is_err() {
+        tracing::debug!("the sender of a command has gone");
+    }
+}

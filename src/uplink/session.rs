@@ -1,0 +1,253 @@
+//! One life of the connection to the broker, and the wait for the next.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::Setup;
+use super::announce::announce;
+use super::client::{Client, ClientError, Connection, Options, Outgoing, delivered};
+use super::drain::Drain;
+use super::listen::{Marker, listen};
+use super::topics::Topics;
+use crate::buffer::Rewind;
+use crate::clock::Timestamp;
+use crate::record::Body;
+use crate::session::Backoff;
+use crate::status::{FORMAT, State};
+
+/// While an outage is younger than this, waits stay short: most outages are.
+const YOUNG_OUTAGE: Duration = Duration::from_secs(5 * 60);
+/// The longest wait in a young outage.
+const YOUNG_WAIT: Duration = Duration::from_secs(5);
+/// The shortest wait after a refusal: nothing changes until somebody mends it, and brokers ban the hasty.
+const REFUSED_WAIT: Duration = Duration::from_secs(30);
+/// Addresses of one name that are tried in a row.
+const ADDRESSES: usize = 4;
+/// At an orderly stop, records in flight get this long to be acknowledged ...
+const SETTLE: Duration = Duration::from_secs(2);
+/// ... and the offline status this long to leave.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How a session ended.
+pub(super) enum End {
+    Stopped,
+    Lost(ClientError),
+}
+
+impl From<ClientError> for End {
+    fn from(error: ClientError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+/// What outlives a connection.
+pub(super) struct Life {
+    pub(super) setup: Setup,
+    pub(super) topics: Topics,
+    pub(super) client: Client,
+    /// The last version of retained messages that the broker has.
+    pub(super) announced: u64,
+    pub(super) has_subscribed: bool,
+    pub(super) marks: u64,
+    pub(super) backoff: Backoff,
+    /// Since when there is no connection.
+    pub(super) outage: Option<Instant>,
+}
+
+impl Life {
+    /// Looks the name up and tries its addresses in turn.
+    pub(super) async fn connect(&self) -> Result<Connection, ClientError> {
+        let config = &self.setup.config;
+        let broker = format!("{}:{}", config.host, config.port);
+        // The resolver may never answer, and paho would hold its lock while it waits: so the name is looked up
+        // here, with a limit.
+        let found = timeout(
+            config.connect_timeout,
+            tokio::net::lookup_host((config.host.as_str(), config.port)),
+        )
+        .await;
+        let addresses: Vec<_> = match found {
+            Ok(Ok(addresses)) => addresses.take(ADDRESSES).collect(),
+            Ok(Err(error)) => return Err(ClientError::Unreachable(format!("{broker}: {error}"))),
+            Err(_) => {
+                return Err(ClientError::Unreachable(format!(
+                    "{broker}: the name look-up gives no answer"
+                )));
+            }
+        };
+        let mut last = ClientError::Unreachable(format!("{broker}: the name has no address"));
+        for address in addresses {
+            let options = Options {
+                address,
+                version: config.version,
+                client_id: config.client_id.clone(),
+                username: config.username.clone(),
+                password: config.password.clone(),
+                keep_alive: config.keep_alive,
+                clean_start: config.clean_start,
+                session_expiry: config.session_expiry,
+                connect_timeout: config.connect_timeout,
+                will: self.gateway_status(State::Offline, Some("connection lost")),
+            };
+            match self.client.connect(options).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// One life of a connection.
+    pub(super) async fn session(&mut self, connection: Connection, stop: &mut watch::Receiver<bool>) -> End {
+        let Connection {
+            session_present,
+            receive_maximum,
+            inbox,
+            mut lost,
+        } = connection;
+        tracing::info!(
+            host = %self.setup.config.host, port = self.setup.config.port, session_present, "connected to the broker"
+        );
+        self.backoff.reset();
+        self.outage = None;
+        if !session_present {
+            // The broker may have lost everything, its retained messages too.
+            self.announced = 0;
+        }
+        let marker = match self.greet(session_present).await {
+            Ok(marker) => marker,
+            Err(error) => return End::Lost(error),
+        };
+        let window = usize::from(
+            self.setup
+                .config
+                .max_inflight
+                .min(receive_maximum.unwrap_or(u16::MAX)),
+        );
+        let mut drain = Drain::new(&self.setup, &self.topics, &self.client, window);
+        let mut announced = self.announced;
+        let end = {
+            let announce = announce(&self.setup, &self.topics, &self.client, &mut announced);
+            let listen = listen(&self.setup, &self.topics, inbox, marker);
+            tokio::select! {
+                biased;
+                reason = lost.wait_for(Option::is_some) => {
+                    let reason = reason.map(|reason| reason.clone().unwrap_or_default());
+                    End::Lost(ClientError::Lost(reason.unwrap_or_default()))
+                }
+                _ = stop.wait_for(|stop| *stop) => End::Stopped,
+                error = listen => End::Lost(error),
+                error = announce => End::Lost(error),
+                error = drain.run() => End::Lost(error),
+            }
+        };
+        self.announced = announced;
+        if matches!(end, End::Stopped) {
+            // What is not acknowledged in time stays in the buffer.
+            drop(timeout(SETTLE, drain.settle()).await);
+            self.farewell().await;
+        }
+        if self.client.refused() > 0 {
+            tracing::warn!(
+                count = self.client.refused(),
+                "messages from the broker came too fast and were lost"
+            );
+        }
+        end
+    }
+
+    /// Says online, subscribes where the broker has no session, and marks the end of what it kept for us.
+    async fn greet(&mut self, session_present: bool) -> Result<Option<Marker>, ClientError> {
+        if let Err(error) = self.setup.rewind.send(Rewind).await {
+            tracing::error!(%error, "the buffer is gone");
+        }
+        let mut messages = vec![self.gateway_status(State::Online, None)];
+        if !session_present || !self.has_subscribed {
+            self.client.subscribe(self.topics.filters().to_vec()).await?;
+            self.has_subscribed = true;
+        }
+        let mut marker = None;
+        if session_present {
+            self.marks += 1;
+            let payload = Body::new()
+                .with("run", &self.setup.run)
+                .with("mark", &self.marks)
+                .object();
+            marker = Some(Marker::new(payload.clone()));
+            messages.push(Outgoing {
+                topic: self.topics.marker(),
+                payload,
+                qos: 1,
+                retain: false,
+                expiry: None,
+                correlation: None,
+            });
+        }
+        for delivery in self.client.publish(messages).await? {
+            delivered(delivery.await)?;
+        }
+        Ok(marker)
+    }
+
+    async fn farewell(&self) {
+        let status = vec![self.gateway_status(State::Offline, Some("stopped"))];
+        let said = async {
+            for delivery in self.client.publish(status).await? {
+                delivered(delivery.await)?;
+            }
+            Ok::<(), ClientError>(())
+        };
+        match timeout(FAREWELL, said).await {
+            Ok(Ok(())) => tracing::info!("said offline to the broker"),
+            Ok(Err(error)) => tracing::warn!(%error, "the broker was not told that the gateway stops"),
+            Err(_) => tracing::warn!("the broker was not told that the gateway stops: no answer"),
+        }
+        if let Err(error) = timeout(FAREWELL, self.client.disconnect()).await {
+            tracing::debug!(%error, "DISCONNECT");
+        }
+    }
+
+    /// The retained status of the gateway itself; also its last will.
+    fn gateway_status(&self, state: State, reason: Option<&str>) -> Outgoing {
+        let mut body = Body::new().with("format", &FORMAT).with("state", state.name());
+        if let Some(reason) = reason {
+            body = body.with("reason", reason);
+        }
+        body = body
+            .with_time(Timestamp::now(), self.setup.clock.is_synced())
+            .with("run", &self.setup.run);
+        if state == State::Online {
+            body = body.with("version", env!("CARGO_PKG_VERSION"));
+        }
+        Outgoing {
+            topic: self.topics.status(),
+            payload: body.object(),
+            qos: 1,
+            retain: true,
+            expiry: None,
+            correlation: None,
+        }
+    }
+
+    /// How long to wait before the next connect.
+    pub(super) fn wait_after(&mut self, error: &ClientError) -> Duration {
+        let now = Instant::now();
+        let first = self.outage.is_none();
+        let outage = now - *self.outage.get_or_insert(now);
+        let mut wait = self.backoff.next_wait();
+        if outage < YOUNG_OUTAGE {
+            wait = wait.min(YOUNG_WAIT);
+        }
+        if matches!(error, ClientError::Refused(_) | ClientError::Denied(_)) {
+            wait = wait.max(REFUSED_WAIT);
+        }
+        if first {
+            tracing::warn!(%error, "no broker; readings wait in the buffer");
+        } else {
+            tracing::debug!(%error, ?wait, "no broker");
+        }
+        wait
+    }
+}
