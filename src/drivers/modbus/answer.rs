@@ -1,0 +1,137 @@
+//! What the answer to a request must look like. tokio-modbus checks this in debug builds alone, by panic.
+
+use tokio_modbus::{Request, Response};
+
+use crate::drivers::DriverError;
+
+/// The shape of an answer: all that tells answers on a serial line apart, since they carry no id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Unit asked.
+    pub unit: u8,
+    /// Function asked.
+    pub function: u8,
+    /// Bytes after the function code, without CRC.
+    pub bytes: u8,
+}
+
+impl Shape {
+    /// The shape of the good answer to `request`; `None` for a request this driver does not send.
+    pub(super) fn of(unit: u8, request: &Request<'_>) -> Option<Self> {
+        let bytes = match request {
+            Request::ReadCoils(_, count) | Request::ReadDiscreteInputs(_, count) => 1 + count.div_ceil(8),
+            Request::ReadHoldingRegisters(_, count) | Request::ReadInputRegisters(_, count) => {
+                count.checked_mul(2)?.checked_add(1)?
+            }
+            Request::WriteSingleCoil(..)
+            | Request::WriteSingleRegister(..)
+            | Request::WriteMultipleCoils(..)
+            | Request::WriteMultipleRegisters(..) => 4,
+            _ => return None,
+        };
+        Some(Self {
+            unit,
+            function: request.function_code().value(),
+            bytes: u8::try_from(bytes).ok()?,
+        })
+    }
+}
+
+/// The read request of that function.
+pub(super) fn read(function: u8, start: u16, count: u16) -> Option<Request<'static>> {
+    Some(match function {
+        1 => Request::ReadCoils(start, count),
+        2 => Request::ReadDiscreteInputs(start, count),
+        3 => Request::ReadHoldingRegisters(start, count),
+        4 => Request::ReadInputRegisters(start, count),
+        _ => return None,
+    })
+}
+
+/// Checks size and echo of an answer. Bits come in whole bytes, so up to seven more than asked.
+pub(super) fn check(request: &Request<'_>, response: &Response) -> Result<(), DriverError> {
+    let size = |what: &str, asked: usize, came: usize| {
+        Err(DriverError::Malformed(format!(
+            "asked for {asked} {what}, got {came}"
+        )))
+    };
+    match (request, response) {
+        (Request::ReadCoils(_, count), Response::ReadCoils(bits))
+        | (Request::ReadDiscreteInputs(_, count), Response::ReadDiscreteInputs(bits)) => {
+            let asked = usize::from(*count).next_multiple_of(8);
+            if bits.len() != asked {
+                return size("bits in whole bytes", asked, bits.len());
+            }
+        }
+        (Request::ReadHoldingRegisters(_, count), Response::ReadHoldingRegisters(words))
+        | (Request::ReadInputRegisters(_, count), Response::ReadInputRegisters(words)) => {
+            if words.len() != usize::from(*count) {
+                return size("registers", usize::from(*count), words.len());
+            }
+        }
+        (Request::WriteSingleCoil(place, bit), Response::WriteSingleCoil(at, got))
+            if place == at && bit == got => {}
+        (Request::WriteSingleRegister(place, word), Response::WriteSingleRegister(at, got))
+            if place == at && word == got => {}
+        (Request::WriteMultipleRegisters(place, words), Response::WriteMultipleRegisters(at, count))
+            if place == at && words.len() == usize::from(*count) => {}
+        (Request::WriteMultipleCoils(place, bits), Response::WriteMultipleCoils(at, count))
+            if place == at && bits.len() == usize::from(*count) => {}
+        _ => {
+            return Err(DriverError::Malformed(format!(
+                "function {} was confirmed for another place or value",
+                request.function_code().value()
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_echoes_must_match() {
+        let malformed = |request: &Request<'_>, response: &Response| {
+            assert!(
+                matches!(check(request, response), Err(DriverError::Malformed(_))),
+                "{request:?} {response:?}"
+            );
+        };
+        let registers = Request::ReadHoldingRegisters(0, 4);
+        assert_eq!(
+            check(&registers, &Response::ReadHoldingRegisters(vec![0; 4])),
+            Ok(())
+        );
+        malformed(&registers, &Response::ReadHoldingRegisters(vec![0; 2]));
+        malformed(&registers, &Response::ReadHoldingRegisters(vec![0; 5]));
+        malformed(&registers, &Response::ReadInputRegisters(vec![0; 4]));
+        let bits = Request::ReadCoils(0, 9);
+        assert_eq!(check(&bits, &Response::ReadCoils(vec![false; 16])), Ok(()));
+        malformed(&bits, &Response::ReadCoils(vec![false; 8]));
+        malformed(&bits, &Response::ReadCoils(vec![false; 24]));
+        let word = Request::WriteSingleRegister(7, 55);
+        assert_eq!(check(&word, &Response::WriteSingleRegister(7, 55)), Ok(()));
+        malformed(&word, &Response::WriteSingleRegister(9, 55));
+        malformed(&word, &Response::WriteSingleRegister(7, 1));
+        let bit = Request::WriteSingleCoil(7, true);
+        assert_eq!(check(&bit, &Response::WriteSingleCoil(7, true)), Ok(()));
+        malformed(&bit, &Response::WriteSingleCoil(7, false));
+        malformed(&bit, &Response::WriteSingleCoil(8, true));
+        let words = Request::WriteMultipleRegisters(3, vec![1, 2].into());
+        assert_eq!(check(&words, &Response::WriteMultipleRegisters(3, 2)), Ok(()));
+        malformed(&words, &Response::WriteMultipleRegisters(3, 1));
+        malformed(&words, &Response::WriteMultipleRegisters(4, 2));
+    }
+
+    #[test]
+    fn shapes_count_the_bytes_after_the_function() {
+        let bytes = |request: &Request<'_>| Shape::of(1, request).map(|s| (s.function, s.bytes));
+        assert_eq!(bytes(&Request::ReadCoils(0, 9)), Some((1, 3)));
+        assert_eq!(bytes(&Request::ReadInputRegisters(0, 125)), Some((4, 251)));
+        assert_eq!(bytes(&Request::ReadInputRegisters(0, 128)), None);
+        assert_eq!(bytes(&Request::WriteSingleRegister(0, 1)), Some((6, 4)));
+        assert_eq!(bytes(&Request::ReportServerId), None);
+    }
+}

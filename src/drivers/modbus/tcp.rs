@@ -1,0 +1,235 @@
+//! Modbus TCP: a connection that is dropped at the first doubt and made again by the next request.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context as Task, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_modbus::client::{Client as _, Context, tcp};
+use tokio_modbus::slave::{Slave, SlaveContext as _};
+use tokio_modbus::{Request, Response};
+
+use super::answer::check;
+use crate::drivers::DriverError;
+
+/// A Modbus TCP link.
+pub(super) struct Tcp {
+    host: String,
+    port: u16,
+    /// There between requests that came to their end; a late answer dies with the connection it was for.
+    connection: Option<Connection>,
+}
+
+struct Connection {
+    context: Context,
+    trace: Arc<Trace>,
+}
+
+/// What happened on a connection since the last request began.
+#[derive(Debug, Default)]
+struct Trace {
+    /// Bytes of the request went out.
+    sent: AtomicBool,
+    /// Bytes came.
+    heard: AtomicBool,
+    /// The other side closed it, or it broke.
+    ended: AtomicBool,
+}
+
+/// How a request on one connection ended without an answer.
+enum Failure {
+    Device(DriverError),
+    /// The connection was gone; `again`: nothing can have been done twice by asking once more.
+    Ended {
+        error: DriverError,
+        again: bool,
+    },
+}
+
+impl Tcp {
+    /// A link that is not connected yet.
+    pub(super) fn new(host: String, port: u16) -> Self {
+        Self {
+            host,
+            port,
+            connection: None,
+        }
+    }
+
+    /// Connects anew.
+    pub(super) async fn open(&mut self, deadline: Instant) -> Result<(), DriverError> {
+        self.connection = None;
+        self.connection = Some(self.connect(deadline).await?);
+        Ok(())
+    }
+
+    /// Asks `unit`, which answers by `deadline` or not at all.
+    ///
+    /// Many devices close an idle connection. A request that finds it closed goes out once more on a fresh
+    /// one: a read if nothing of an answer came, a write only if nothing of it was sent.
+    pub(super) async fn ask(
+        &mut self,
+        unit: u8,
+        request: &Request<'_>,
+        deadline: Instant,
+    ) -> Result<Response, DriverError> {
+        if let Some(kept) = self.connection.take() {
+            match self.call(kept, unit, request, deadline).await {
+                Ok(response) => return Ok(response),
+                Err(Failure::Ended { again: true, .. }) => {}
+                Err(Failure::Device(error) | Failure::Ended { error, .. }) => return Err(error),
+            }
+        }
+        let fresh = self.connect(deadline).await?;
+        match self.call(fresh, unit, request, deadline).await {
+            Ok(response) => Ok(response),
+            Err(Failure::Device(error) | Failure::Ended { error, .. }) => Err(error),
+        }
+    }
+
+    async fn connect(&self, deadline: Instant) -> Result<Connection, DriverError> {
+        let lost = |why: &dyn std::fmt::Display| {
+            DriverError::Lost(format!("cannot connect to {}:{}: {why}", self.host, self.port))
+        };
+        let stream = match timeout_at(deadline, TcpStream::connect((self.host.as_str(), self.port))).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(lost(&error)),
+            Err(_elapsed) => return Err(lost(&"nobody answered in time; is the address right?")),
+        };
+        // A request is one small packet that somebody waits for.
+        stream.set_nodelay(true).map_err(|error| lost(&error))?;
+        let trace = Arc::new(Trace::default());
+        let wire = Wire {
+            stream,
+            trace: Arc::clone(&trace),
+        };
+        let context = tcp::attach_slave(wire, Slave::tcp_device());
+        Ok(Connection { context, trace })
+    }
+
+    /// Asks on this connection, and keeps it if it is still good.
+    async fn call(
+        &mut self,
+        mut connection: Connection,
+        unit: u8,
+        request: &Request<'_>,
+        deadline: Instant,
+    ) -> Result<Response, Failure> {
+        let trace = &connection.trace;
+        trace.sent.store(false, Relaxed);
+        trace.heard.store(false, Relaxed);
+        connection.context.set_slave(Slave(unit));
+        let result = timeout_at(deadline, connection.context.call(request.clone())).await;
+        let error = match result {
+            Ok(Ok(Ok(response))) => match check(request, &response) {
+                Ok(()) => {
+                    self.connection = Some(connection);
+                    return Ok(response);
+                }
+                Err(error) => error,
+            },
+            Ok(Ok(Err(exception))) => {
+                self.connection = Some(connection);
+                DriverError::Refused(exception.into())
+            }
+            Ok(Err(error)) if trace.ended.load(Relaxed) => {
+                let read = matches!(
+                    request,
+                    Request::ReadCoils(..)
+                        | Request::ReadDiscreteInputs(..)
+                        | Request::ReadHoldingRegisters(..)
+                        | Request::ReadInputRegisters(..)
+                );
+                return Err(Failure::Ended {
+                    error: DriverError::Lost(format!("{}:{}: {error}", self.host, self.port)),
+                    again: !trace.heard.load(Relaxed) && (read || !trace.sent.load(Relaxed)),
+                });
+            }
+            // A foreign answer, or bytes that are no Modbus.
+            Ok(Err(error)) => DriverError::Malformed(error.to_string()),
+            Err(_elapsed) if trace.heard.load(Relaxed) => {
+                DriverError::Malformed("no whole answer came".to_owned())
+            }
+            Err(_elapsed) => DriverError::Timeout,
+        };
+        Err(Failure::Device(error))
+    }
+}
+
+/// The socket under tokio-modbus, which would report a closed connection by whatever errno is around.
+#[derive(Debug)]
+struct Wire {
+    stream: TcpStream,
+    trace: Arc<Trace>,
+}
+
+impl Wire {
+    fn ended(&self, error: io::Error) -> io::Error {
+        self.trace.ended.store(true, Relaxed);
+        error
+    }
+
+    /// Bytes or an end that came before the request: either way this connection is not to be used.
+    fn stale(&self) -> Option<io::Error> {
+        // Costs no system call while the reactor saw nothing.
+        let mut byte = [0];
+        match self.stream.try_read(&mut byte) {
+            Ok(0) => Some(closed()),
+            Ok(_) => Some(io::Error::new(
+                io::ErrorKind::ConnectionReset,
+                "the device sent what nobody asked",
+            )),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(error),
+        }
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "the device closed the connection")
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Task<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, out));
+        Poll::Ready(match result {
+            Ok(()) if out.filled().len() == before => Err(self.ended(closed())),
+            Ok(()) => {
+                self.trace.heard.store(true, Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(self.ended(error)),
+        })
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.trace.sent.load(Relaxed)
+            && let Some(error) = self.stale()
+        {
+            return Poll::Ready(Err(self.ended(error)));
+        }
+        let result = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        Poll::Ready(match result {
+            Ok(written) => {
+                self.trace.sent.store(true, Relaxed);
+                Ok(written)
+            }
+            Err(error) => Err(self.ended(error)),
+        })
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,154 @@
+//! Starts the Python peers and talks to them.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use fieldgate::address::{Address, Area};
+use fieldgate::config::{Parity, SerialLine};
+use fieldgate::point::{Device, DeviceId, Kind, LinkId, Order, Point, PointId, Protocol};
+use tokio::time::Instant;
+
+/// How long a peer may take to say something, on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A running Python peer; ends with this value, and by itself when the test process ends.
+pub(crate) struct Peer {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Receiver<String>,
+    /// What it said after `ready`: a port or a path.
+    pub(crate) place: String,
+}
+
+impl Peer {
+    /// Starts `tests/peers/SCRIPT` and waits until it is ready.
+    pub(crate) fn start(script: &str, arguments: &[&str]) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = std::env::var_os("FIELDGATE_TEST_PYTHON")
+            .map_or_else(|| root.join(".venv/bin/python"), PathBuf::from);
+        assert!(
+            python.exists(),
+            "{} is missing: run `make test`, which installs the test peers",
+            python.display()
+        );
+        let mut child = Command::new(python)
+            .arg(root.join("tests/peers").join(script))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut peer = Self {
+            child,
+            stdin,
+            lines,
+            place: String::new(),
+        };
+        let ready = peer.line();
+        ready.strip_prefix("ready ").unwrap().clone_into(&mut peer.place);
+        peer
+    }
+
+    /// Tells it something and returns its answer.
+    pub(crate) fn tell(&mut self, line: &str) -> String {
+        writeln!(self.stdin, "{line}").unwrap();
+        self.line()
+    }
+
+    /// Ends it.
+    pub(crate) fn stop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn line(&mut self) -> String {
+        let line = self.lines.recv_timeout(LIMIT);
+        line.expect(
+            "the peer says nothing; do its packages fit? run `make test`, which installs the test peers",
+        )
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if self.child.kill().is_ok() {
+            self.child.wait().unwrap();
+        }
+    }
+}
+
+/// A line at that path: 19200 baud, 8N1.
+pub(crate) fn line(path: &str) -> SerialLine {
+    SerialLine {
+        path: path.into(),
+        baud_rate: 19_200,
+        parity: Parity::None,
+        data_bits: 8,
+        stop_bits: 1,
+    }
+}
+
+/// A unit with these points.
+pub(crate) fn device(unit: u8, points: &[(Area, u16, Kind)]) -> Rc<Device> {
+    let point = |&(area, number, kind): &(Area, u16, Kind)| Point {
+        id: PointId::new("point").unwrap(),
+        label: None,
+        tags: None,
+        address: Address::Register {
+            area,
+            number,
+            bit: None,
+        },
+        kind,
+        order: Order::Abcd,
+        scale: 1.into(),
+        offset: 0.into(),
+        unit: None,
+        bits: None,
+        invalid: Vec::new(),
+        values: BTreeMap::new(),
+        writable: true,
+        min: None,
+        max: None,
+    };
+    Rc::new(Device {
+        id: DeviceId::new("device").unwrap(),
+        link: LinkId::new("link").unwrap(),
+        label: None,
+        tags: None,
+        protocol: Protocol::Modbus {
+            unit,
+            max_registers: 125,
+        },
+        poll_interval: Duration::from_secs(1),
+        patience: Duration::from_millis(500),
+        points: points.iter().map(point).collect(),
+    })
+}
+
+/// A deadline so many milliseconds away.
+pub(crate) fn within(millis: u64) -> Instant {
+    Instant::now() + Duration::from_millis(millis)
+}
+
+/// A deadline that only a hang misses, on a loaded machine too.
+pub(crate) fn soon() -> Instant {
+    Instant::now() + LIMIT / 2
+}

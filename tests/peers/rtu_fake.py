@@ -1,0 +1,146 @@
+"""A Modbus RTU line written byte by byte, with units that misbehave when told to.
+
+Prints `ready PATH` of a pty. Every place says its own address: holding n = n, input n = n ^ 0xFFFF, coil n
+is on when n % 3 == 0, discrete n when n % 5 == 0. Writes are confirmed and kept.
+
+Lines on standard input, each answered by `ok` or what it asks for:
+
+    mode UNIT ok                    answers (units begin so)
+    mode UNIT silent                does not
+    mode UNIT late SHARE FROM TO    lets this share of its answers wait so many seconds
+    mode UNIT short | long          a register (or byte of bits) too few or too many, CRC good
+    mode UNIT cut                   the end of the answer is missing
+    mode UNIT echo                  confirms writes for the next place
+    mode UNIT garbage               noise before and after the answer
+    mode UNIT crc                   a CRC that is wrong
+    mode UNIT drip                  one byte at a time
+    mode UNIT refuse CODE           an exception
+    mode UNIT babble SECONDS        noise without end instead of an answer
+    stats                           `REQUESTS LATE SHORTEST_GAP` (s between an answer and the next request)
+    hangup                          closes the line and ends
+
+Answers go out in the order of the requests, one after the other, as a real unit's do.
+"""
+
+import os
+import random
+import select
+import sys
+import threading
+import time
+import tty
+
+random.seed(7)
+modes = {}
+written = {}
+requests = late = 0
+gap = 9.0
+
+
+def crc(data):
+    value = 0xFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0xA001 if value & 1 else 0)
+    return bytes([value & 0xFF, value >> 8])
+
+
+def place(unit, function, n):
+    default = {1: n % 3 == 0, 2: n % 5 == 0, 3: n & 0xFFFF, 4: (n ^ 0xFFFF) & 0xFFFF}[function]
+    return int(written.get((unit, function, n), default))
+
+
+def body(frame, mode):
+    """Unit, function and data of the answer."""
+    unit, function = frame[0], frame[1]
+    start, second = int.from_bytes(frame[2:4], "big"), int.from_bytes(frame[4:6], "big")
+    if mode[0] == "refuse":
+        return bytes([unit, function | 0x80, int(mode[1])])
+    extra = {"short": -1, "long": 1}.get(mode[0], 0)
+    if function in (1, 2):
+        count = (second + 7) // 8 + extra
+        data = bytearray(count)
+        for n in range(min(second, 8 * count)):
+            data[n // 8] |= place(unit, function, start + n) << n % 8
+        return bytes([unit, function, count]) + data
+    if function in (3, 4):
+        data = b"".join(place(unit, function, start + n).to_bytes(2, "big") for n in range(second + extra))
+        return bytes([unit, function, len(data)]) + data
+    if function == 5:
+        written[unit, 1, start] = second == 0xFF00
+    elif function == 6:
+        written[unit, 3, start] = second
+    elif function == 16:
+        for n in range(second):
+            written[unit, 3, start + n] = int.from_bytes(frame[7 + 2 * n : 9 + 2 * n], "big")
+    confirmed = start + 1 if mode[0] == "echo" else start
+    return bytes([unit, function]) + confirmed.to_bytes(2, "big") + frame[4:6]
+
+
+def answer(line, frame):
+    global late
+    mode = modes.get(frame[0], ["ok"])
+    if mode[0] == "silent":
+        return
+    if mode[0] == "babble":
+        end = time.monotonic() + float(mode[1])
+        while time.monotonic() < end:
+            if select.select([], [line], [], 0.05)[1]:
+                os.write(line, random.randbytes(200))
+            time.sleep(0.001)
+        return
+    if mode[0] == "late" and random.random() < float(mode[1]):
+        late += 1
+        time.sleep(random.uniform(float(mode[2]), float(mode[3])))
+    data = body(frame, mode)
+    data += crc(data)
+    if mode[0] == "crc":
+        data = data[:-1] + bytes([data[-1] ^ 0x10])
+    elif mode[0] == "cut":
+        data = data[:-3]
+    elif mode[0] == "garbage":
+        data = bytes([0, frame[0], 0xFF, 3, 250]) + data + b"\x55\xaa\x03"
+    if mode[0] == "drip":
+        for byte in data:
+            os.write(line, bytes([byte]))
+            time.sleep(0.0005)
+    else:
+        os.write(line, data)
+
+
+def serve(line):
+    global requests, gap
+    kept = b""
+    answered = None
+    while True:
+        kept += os.read(line, 512)
+        if answered is not None:
+            gap, answered = min(gap, time.monotonic() - answered), None
+        while len(kept) >= 8:
+            length = 9 + kept[6] if kept[1] in (15, 16) else 8
+            if len(kept) < length:
+                break
+            frame, kept = kept[:length], kept[length:]
+            if crc(frame[:-2]) != frame[-2:]:
+                kept = b""
+                break
+            requests += 1
+            answer(line, frame)
+            answered = time.monotonic() if not kept else None
+
+
+master, slave = os.openpty()
+tty.setraw(slave)
+threading.Thread(target=serve, args=(master,), daemon=True).start()
+print("ready", os.ttyname(slave), flush=True)
+for text in sys.stdin:
+    word, *rest = text.split()
+    if word == "mode":
+        modes[int(rest[0])] = rest[1:]
+        print("ok", flush=True)
+    elif word == "stats":
+        print(requests, late, gap, flush=True)
+    elif word == "hangup":
+        break
+os._exit(0)
