@@ -22,12 +22,22 @@ struct Arguments {
 enum Command {
     /// Run the gateway in the foreground.
     Run,
+    /// Load the configuration as `run` would; tell every fault, or each link's load and what to know.
+    Check {
+        /// Show the effective values too, secrets masked.
+        #[arg(long)]
+        print: bool,
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let Arguments { config, command } = Arguments::parse();
     match command {
         Command::Run => cli::run::run(&config),
+        Command::Check { print, json } => cli::check::check(&config, print, json),
     }
     .into()
 }

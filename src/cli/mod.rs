@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+pub mod check;
+mod estimate;
 pub mod run;
 
 /// How the program ends; systemd acts on it.

@@ -14,7 +14,7 @@ pub fn run(files: &[PathBuf]) -> Exit {
     let config = match config::load(files) {
         Ok(config) => config,
         Err(error) => {
-            super::complain(&error);
+            super::check::complain(&error);
             return Exit::Config;
         }
     };

@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use figment::value::Dict;
 use regex::Regex;
 
-use super::file::Source;
 use super::links::Link;
-use super::load;
 use super::points;
 use super::table::Table;
+use super::templates::Templates;
 use super::{LinkConfig, Transport};
 use crate::point::{Device, DeviceId, LinkId, Order, Protocol};
 
@@ -29,13 +27,10 @@ pub(super) fn read(
     templates: Vec<(String, Table)>,
     links: &BTreeMap<String, Link>,
 ) -> Vec<Device> {
-    let templates: BTreeMap<String, Dict> = templates
-        .into_iter()
-        .map(|(id, table)| (id, table.into_rest()))
-        .collect();
+    let mut templates = Templates::new(templates);
     let mut devices: Vec<Device> = Vec::new();
     for (id, table) in tables {
-        let Some(table) = apply_template(table, &templates) else {
+        let Some(table) = templates.apply(table) else {
             continue;
         };
         let Some((device, enabled)) = device(&id, table, links, &devices) else {
@@ -45,36 +40,8 @@ pub(super) fn read(
             devices.push(device);
         }
     }
+    templates.check_unused();
     devices
-}
-
-/// Lays the device over its template.
-fn apply_template<'r>(mut table: Table<'r>, templates: &BTreeMap<String, Dict>) -> Option<Table<'r>> {
-    if !table.has("template") {
-        return Some(table);
-    }
-    let name = table.text("template")?;
-    let Some(template) = templates.get(&name) else {
-        let names: Vec<_> = templates.keys().map(|name| format!("`{name}`")).collect();
-        let help = if names.is_empty() {
-            format!("add [templates.{name}]")
-        } else {
-            format!("add [templates.{name}], or use one of {}", names.join(", "))
-        };
-        table.fault(
-            "template",
-            &format!("{{key}} names the template {name}, which does not exist"),
-            help,
-        );
-        return None;
-    };
-    let source = |tree: Dict| Source {
-        tree,
-        ..Source::default()
-    };
-    Some(table.over(vec!["templates".to_owned(), name], |own| {
-        load::merge(&[source(template.clone()), source(own)])
-    }))
 }
 
 fn device(

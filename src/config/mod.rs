@@ -18,10 +18,13 @@ mod later;
 mod links;
 mod load;
 mod mqtt;
+mod numbers;
 mod points;
 mod secret;
 mod table;
+mod templates;
 mod unit;
+mod value;
 
 pub use effective::Effective;
 pub use fault::{ConfigError, Fault};

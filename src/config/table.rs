@@ -4,21 +4,17 @@
 //! What is taken is noted, defaults and all, for `check --print`.
 
 use std::cell::RefCell;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use figment::value::{Dict, Value};
-use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
 use super::effective::Effective;
 use super::fault::Fault;
-use super::file::{self, KeyPath, Place, Source};
+use super::file::{KeyPath, Place, Source};
 use super::later;
 use super::secret::Environment;
-use super::unit::{self, UnitError};
-use crate::point::{self, Tags};
+use crate::point;
 
 /// What every table notes into.
 pub(super) struct Reader<'s> {
@@ -45,7 +41,7 @@ impl Reader<'_> {
 /// One table.
 pub(super) struct Table<'r> {
     pub(super) reader: &'r Reader<'r>,
-    path: KeyPath,
+    pub(super) path: KeyPath,
     /// Where the template of a device has the same table.
     template: Option<KeyPath>,
     left: Dict,
@@ -147,7 +143,7 @@ impl<'r> Table<'r> {
     }
 
     /// Takes a key. The flag says that it comes from the environment, where everything is text.
-    fn take(&mut self, key: &'static str) -> Option<(Value, bool)> {
+    pub(super) fn take(&mut self, key: &'static str) -> Option<(Value, bool)> {
         self.known.push(key);
         let value = self.left.remove(key)?;
         let place = self.reader.find(&self.written(key));
@@ -166,234 +162,6 @@ impl<'r> Table<'r> {
             tree = tree.get(key)?.as_dict()?;
         }
         Some(tree.get(last).cloned().unwrap_or(merged))
-    }
-
-    fn wrong_type(&self, key: &str, wanted: &str, found: &Value, help: &str) {
-        self.fault(
-            key,
-            &format!("{{key}} must be {wanted}, not {}", type_of(found)),
-            help,
-        );
-    }
-
-    /// Text without NUL, which neither MQTT nor a path can hold.
-    pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
-        let text = self.any_text(key)?;
-        if text.contains('\0') {
-            self.fault(key, "{key} holds a NUL character", "remove it");
-            return None;
-        }
-        self.note(key, text.as_str().into());
-        Some(text)
-    }
-
-    /// Text that may hold every character.
-    pub(super) fn any_text(&mut self, key: &'static str) -> Option<String> {
-        match self.take(key)? {
-            (Value::String(_, text), _) => Some(text),
-            (other, _) => {
-                self.wrong_type(key, "text", &other, "put it in quotes");
-                None
-            }
-        }
-    }
-
-    /// Text, or a whole number as text.
-    pub(super) fn text_or_number(&mut self, key: &'static str) -> Option<String> {
-        let text = match self.take(key)? {
-            (Value::String(_, text), _) => text,
-            (other, _) => {
-                let Some(number) = other.to_i128() else {
-                    self.wrong_type(key, "text or a number", &other, "put it in quotes");
-                    return None;
-                };
-                number.to_string()
-            }
-        };
-        self.note(key, text.as_str().into());
-        Some(text)
-    }
-
-    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        let flag = match self.take(key) {
-            None => default,
-            Some((Value::Bool(_, flag), _)) => flag,
-            Some((Value::String(_, text), true)) if text == "true" || text == "false" => text == "true",
-            Some((other, _)) => {
-                self.wrong_type(key, "true or false", &other, "write true or false without quotes");
-                default
-            }
-        };
-        self.note(key, flag.into());
-        flag
-    }
-
-    /// A whole number in a range.
-    pub(super) fn whole<T>(&mut self, key: &'static str, range: RangeInclusive<T>) -> Option<T>
-    where
-        T: Copy + PartialOrd + TryFrom<i128> + Into<i128>,
-    {
-        let (low, high): (i128, i128) = ((*range.start()).into(), (*range.end()).into());
-        let help = format!("write a whole number from {low} to {high} without quotes");
-        let found = match self.take(key)? {
-            (Value::String(_, text), true) => text.trim().parse().ok(),
-            (Value::String(..), false) => None,
-            (other, _) => other.to_i128(),
-        };
-        let Some(number) = found else {
-            self.fault(key, "{key} must be a whole number", help);
-            return None;
-        };
-        let Some(number) = T::try_from(number).ok().filter(|number| range.contains(number)) else {
-            self.fault(key, &format!("{{key}} must lie within {low} to {high}"), help);
-            return None;
-        };
-        let shown: i128 = number.into();
-        self.note(key, i64::try_from(shown).unwrap_or(i64::MAX).into());
-        Some(number)
-    }
-
-    /// A number, exact in decimal. A float of TOML stands for the shortest decimal that reads back as it.
-    pub(super) fn decimal(&mut self, key: &'static str) -> Option<Decimal> {
-        let text = match self.take(key)? {
-            (Value::String(_, text), true) => text.trim().to_owned(),
-            (Value::Num(_, number), _) => match (number.to_i128(), number.to_f64()) {
-                (Some(whole), _) => whole.to_string(),
-                (None, Some(float)) if float.is_finite() => float.to_string(),
-                _ => "not finite".to_owned(),
-            },
-            (other, _) => {
-                self.wrong_type(key, "a number", &other, "write it without quotes, such as 0.1");
-                return None;
-            }
-        };
-        let Ok(number) = Decimal::from_str_exact(&text) else {
-            let help = "write a finite number of at most 28 digits, such as 0.1";
-            self.fault(key, "{key} is not a number that can be held exactly", help);
-            return None;
-        };
-        let number = number.normalize();
-        self.note(key, show_decimal(number));
-        Some(number)
-    }
-
-    /// A duration in a range.
-    pub(super) fn duration(
-        &mut self,
-        key: &'static str,
-        range: RangeInclusive<Duration>,
-        default: Duration,
-    ) -> Duration {
-        let time = self.given_duration(key, range).unwrap_or(default);
-        self.note(key, unit::show_duration(time).into());
-        time
-    }
-
-    fn given_duration(&mut self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let help = "write a number and its unit: ms, s, m, h or d, such as \"250ms\"";
-        let time = self.quantity(key, "a duration", unit::parse_duration, help)?;
-        if range.contains(&time) {
-            return Some(time);
-        }
-        let (low, high) = (
-            unit::show_duration(*range.start()),
-            unit::show_duration(*range.end()),
-        );
-        let what = format!("{{key}} must lie within {low} to {high}");
-        self.fault(
-            key,
-            &what,
-            format!("write a duration from \"{low}\" to \"{high}\""),
-        );
-        None
-    }
-
-    /// A size in a range, in bytes.
-    pub(super) fn size(&mut self, key: &'static str, range: &RangeInclusive<u64>, default: u64) -> u64 {
-        let help = "write a number and its unit: B, KiB, MiB or GiB, such as \"256MiB\"";
-        let mut size = default;
-        if let Some(given) = self.quantity(key, "a size", unit::parse_size, help) {
-            if range.contains(&given) {
-                size = given;
-            } else {
-                let (low, high) = (unit::show_size(*range.start()), unit::show_size(*range.end()));
-                let what = format!("{{key}} must lie within {low} to {high}");
-                self.fault(key, &what, format!("write a size from \"{low}\" to \"{high}\""));
-            }
-        }
-        self.note(key, unit::show_size(size).into());
-        size
-    }
-
-    fn quantity<T>(
-        &mut self,
-        key: &'static str,
-        wanted: &str,
-        parse: fn(&str) -> Result<T, UnitError>,
-        help: &str,
-    ) -> Option<T> {
-        let what = match self.take(key)? {
-            (Value::String(_, text), _) => match parse(&text) {
-                Ok(quantity) => return Some(quantity),
-                Err(UnitError::Missing) => "{key} has no unit".to_owned(),
-                Err(UnitError::Form) => format!("{{key}} is not {wanted}"),
-                Err(UnitError::TooLarge) => "{key} is too large".to_owned(),
-            },
-            (Value::Num(..), _) => "{key} has no unit".to_owned(),
-            (other, _) => format!("{{key}} must be {wanted}, not {}", type_of(&other)),
-        };
-        self.fault(key, &what, help);
-        None
-    }
-
-    /// One of some words.
-    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
-        let text = self.any_text(key)?;
-        if let Some((word, meaning)) = words.iter().find(|(word, _)| *word == text) {
-            self.note(key, (*word).into());
-            return Some(*meaning);
-        }
-        if later::has_value(self.path.first().map_or("", String::as_str), key, &text) {
-            let help = format!("this version knows {}", list(words.iter().map(|(word, _)| *word)));
-            self.fault(
-                key,
-                &format!("{{key}} = \"{text}\" is not in this version yet"),
-                help,
-            );
-            return None;
-        }
-        let words = list(words.iter().map(|(word, _)| *word));
-        self.fault(
-            key,
-            "{key} is none of the words it may be",
-            format!("write one of {words}"),
-        );
-        None
-    }
-
-    /// Takes what is no single value; a variable of the environment holds it as TOML.
-    fn take_structure(&mut self, key: &'static str) -> Option<Value> {
-        let (value, environment) = self.take(key)?;
-        let parsed = value.as_str().filter(|_| environment).and_then(file::parse_value);
-        Some(parsed.unwrap_or(value))
-    }
-
-    /// A list.
-    pub(super) fn array(&mut self, key: &'static str) -> Option<Vec<Value>> {
-        match self.take_structure(key)? {
-            Value::Array(_, values) => Some(values),
-            other => {
-                self.wrong_type(key, "a list", &other, "write it as [first, second]");
-                None
-            }
-        }
-    }
-
-    /// Anything, as JSON.
-    pub(super) fn json(&mut self, key: &'static str) -> Option<Json> {
-        let json = to_json(&self.take_structure(key)?);
-        self.note(key, json.clone());
-        Some(json)
     }
 
     /// A table inside this one.
@@ -446,16 +214,6 @@ impl<'r> Table<'r> {
         tables
     }
 
-    /// Free marks.
-    pub(super) fn tags(&mut self) -> Tags {
-        let json = self.json("tags")?;
-        if !json.is_array() && !json.is_object() {
-            let help = "write tags = [\"a\", \"b\"] or tags = { key = \"value\" }";
-            self.fault("tags", "{key} must be a list or a table", help);
-        }
-        Some(json)
-    }
-
     /// The key was written, whatever came of it.
     pub(super) fn was_given(&self, key: &str) -> bool {
         self.has(key) || self.reader.find(&self.written(key)).is_some()
@@ -481,9 +239,9 @@ impl<'r> Table<'r> {
         self
     }
 
-    /// The table as it is, for merging.
-    pub(super) fn into_rest(self) -> Dict {
-        self.left
+    /// What was not taken yet, for merging.
+    pub(super) fn rest(&self) -> Dict {
+        self.left.clone()
     }
 
     /// Refuses a key that has its place elsewhere.
@@ -518,7 +276,7 @@ fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     (close(&near) <= 1 + near.len() / 4).then_some(near)
 }
 
-fn list<'t>(words: impl Iterator<Item = &'t str>) -> String {
+pub(super) fn list<'t>(words: impl Iterator<Item = &'t str>) -> String {
     let mut words: Vec<_> = words.map(|word| format!("`{word}`")).collect();
     words.dedup();
     words.join(", ")
@@ -537,41 +295,4 @@ pub(super) fn show(path: &[String]) -> String {
         key => format!("\"{}\"", key.escape_debug()),
     });
     keys.collect::<Vec<_>>().join(".")
-}
-
-fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::String(..) | Value::Char(..) => "text",
-        Value::Bool(..) => "true or false",
-        Value::Num(..) => "a number",
-        Value::Empty(..) => "a date or time",
-        Value::Dict(..) => "a table",
-        Value::Array(..) => "a list",
-    }
-}
-
-fn show_decimal(number: Decimal) -> Json {
-    let text = number.to_string();
-    match text.parse::<i64>() {
-        Ok(whole) => whole.into(),
-        Err(_) => text.parse::<f64>().map_or(Json::Null, Json::from),
-    }
-}
-
-fn to_json(value: &Value) -> Json {
-    match value {
-        Value::String(_, text) => text.as_str().into(),
-        Value::Char(_, character) => character.to_string().into(),
-        Value::Bool(_, flag) => (*flag).into(),
-        Value::Num(_, number) => match (number.to_i128(), number.to_f64()) {
-            (Some(whole), _) => i64::try_from(whole).map_or(Json::Null, Json::from),
-            (None, float) => float.map_or(Json::Null, Json::from),
-        },
-        Value::Empty(..) => Json::Null,
-        Value::Dict(_, dict) => dict
-            .iter()
-            .map(|(key, value)| (key.clone(), to_json(value)))
-            .collect(),
-        Value::Array(_, values) => values.iter().map(to_json).collect(),
-    }
 }
