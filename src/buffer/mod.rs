@@ -21,6 +21,8 @@ pub mod journal;
 mod messages;
 pub mod queue;
 pub mod store;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 use journal::{Begin, Begun, Finish, Unfinished};

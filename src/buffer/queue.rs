@@ -173,12 +173,13 @@ impl Queue {
     /// Replaces the body of an event that nobody has seen; the file's copy follows with the next commit.
     fn grow(&mut self, name: Name, record: Record) {
         self.ready.retain(|numbered| numbered.name != name);
-        let waiting = self
-            .tail
-            .iter_mut()
-            .chain(self.first.iter_mut())
-            .find(|held| held.numbered.name == name);
-        if let Some(held) = waiting {
+        // A commit under way carries the shorter text: this one has to follow it.
+        self.committing.remove(&name);
+        if let Some(held) = self.tail.iter_mut().find(|held| held.numbered.name == name) {
+            self.tail_bytes += record.body.len();
+            self.tail_bytes -= held.numbered.record.body.len();
+            held.numbered.record = record;
+        } else if let Some(held) = self.first.iter_mut().find(|held| held.numbered.name == name) {
             held.numbered.record = record;
             held.stored = false;
         } else {

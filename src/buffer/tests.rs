@@ -1,0 +1,372 @@
+//! Queue and store together: what is appended is acknowledged, waits, or is named by a gap event.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::journal::{Begin, Begun, CommandKey};
+use super::queue::{Queue, TAIL_RECORDS};
+use super::store::{Store, StoreError};
+use crate::clock::Timestamp;
+use crate::config::WhenFull;
+use crate::point::DeviceId;
+use crate::record::{Body, Name, Numbered, Record, RecordKind, Topic};
+
+fn readings(text: &str) -> Record {
+    Record {
+        kind: RecordKind::Readings,
+        topic: Topic::Readings(DeviceId::new("boiler").unwrap()),
+        body: Body::new().with("text", text).finish(),
+        correlation: None,
+        made: Timestamp::from_millis(5),
+    }
+}
+
+fn store(folder: &tempfile::TempDir) -> Store {
+    Store::new(folder.path().join("buffer.db"), 1 << 20)
+}
+
+fn names(records: &[Numbered]) -> Vec<Name> {
+    records.iter().map(|numbered| numbered.name).collect()
+}
+
+fn begin(id: &str, digest: u8, enter: bool) -> Begin {
+    Begin {
+        key: CommandKey {
+            device: DeviceId::new("boiler"),
+            id: id.to_owned(),
+        },
+        digest: [digest; 32],
+        action: "write".to_owned(),
+        reply: Topic::Reply(DeviceId::new("boiler")),
+        correlation: Some([1, 2].into()),
+        enter,
+    }
+}
+
+#[test]
+fn rows_come_back_as_they_went_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let run = store.open().unwrap().run;
+    let mut reply = readings("b");
+    reply.kind = RecordKind::Reply;
+    reply.topic = Topic::Response("to/me".to_owned());
+    reply.correlation = Some([0, 255].into());
+    let rows: Vec<Numbered> = [(1, readings("a")), (2, reply)]
+        .map(|(seq, record)| Numbered {
+            name: Name { run, seq },
+            record,
+        })
+        .into();
+    assert_eq!(store.commit(&rows, &[]).unwrap().records, 2);
+    assert_eq!(store.load(None, 10).unwrap(), rows);
+    assert_eq!(store.load(Some(rows[0].name), 10).unwrap(), rows[1..]);
+    assert_eq!(store.commit(&[], &[rows[0].name]).unwrap().records, 1);
+    assert_eq!(store.load(None, 10).unwrap(), rows[1..]);
+    store.close();
+    let again = store.open().unwrap();
+    assert_eq!((again.records, names(&again.replies)), (1, vec![rows[1].name]));
+}
+
+#[test]
+fn a_run_never_comes_again_even_when_the_file_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = store(&folder).open().unwrap().run;
+    let second = store(&folder).open().unwrap().run;
+    assert!(second > first);
+    for file in ["buffer.db", "buffer.db-wal", "buffer.db-shm"] {
+        drop(std::fs::remove_file(folder.path().join(file)));
+    }
+    assert!(
+        store(&folder).open().unwrap().run > second,
+        "the copy beside the file counts"
+    );
+}
+
+#[test]
+fn a_second_gateway_on_the_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = store(&folder);
+    first.open().unwrap();
+    assert!(matches!(store(&folder).open(), Err(StoreError::Locked(_))));
+}
+
+#[test]
+fn a_newer_file_stays_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    store(&folder).open().unwrap();
+    let path = folder.path().join("buffer.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)")
+        .unwrap();
+    drop(connection);
+    let before = std::fs::read(&path).unwrap();
+    assert!(matches!(
+        store(&folder).open(),
+        Err(StoreError::Newer { found: 99, .. })
+    ));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_damaged_file_is_moved_aside_and_a_new_one_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("buffer.db"),
+        b"no database at all, but long enough to be read as one",
+    )
+    .unwrap();
+    let opened = store(&folder).open().unwrap();
+    let aside = opened.replaced.unwrap();
+    assert!(std::fs::read(aside).unwrap().starts_with(b"no database"));
+}
+
+#[test]
+fn an_id_runs_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let run = store.open().unwrap().run;
+    assert_eq!(store.begin(&begin("c-1", 7, false)).unwrap(), Begun::Fresh);
+    assert_eq!(
+        store.begin(&begin("c-1", 7, true)).unwrap(),
+        Begun::Fresh,
+        "asking enters nothing"
+    );
+    assert_eq!(store.begin(&begin("c-1", 7, true)).unwrap(), Begun::Running);
+    assert_eq!(store.begin(&begin("c-1", 8, true)).unwrap(), Begun::Reused);
+    let open = store.unfinished().unwrap();
+    assert_eq!((open.len(), open[0].key.clone()), (1, begin("c-1", 7, true).key));
+    let reply = Numbered {
+        name: Name { run, seq: 1 },
+        record: readings("done"),
+    };
+    store
+        .finish(
+            &open[0].key,
+            Some(&reply.record.body),
+            std::slice::from_ref(&reply),
+            &[],
+        )
+        .unwrap();
+    assert_eq!(
+        store.begin(&begin("c-1", 7, true)).unwrap(),
+        Begun::Seen(reply.record.body.clone())
+    );
+    assert!(store.unfinished().unwrap().is_empty());
+    assert_eq!(store.begin(&begin("c-2", 7, true)).unwrap(), Begun::Fresh);
+    store.finish(&begin("c-2", 7, true).key, None, &[], &[]).unwrap();
+    assert_eq!(
+        store.begin(&begin("c-2", 9, true)).unwrap(),
+        Begun::Fresh,
+        "taken out of the journal again"
+    );
+}
+
+#[test]
+fn what_is_acknowledged_in_the_window_is_never_written() {
+    let mut queue = Queue::new(1, 0, Vec::new(), WhenFull::DropOldest);
+    queue.append(readings("a"));
+    let taken = queue.take(10, false);
+    queue.ack(&names(&taken));
+    assert_eq!(queue.batch(), (Vec::new(), Vec::new()));
+    assert_eq!(queue.commit_due(Duration::ZERO, Duration::ZERO), None);
+}
+
+#[test]
+fn with_a_window_of_zero_nothing_leaves_before_it_is_stored() {
+    let mut queue = Queue::new(1, 0, Vec::new(), WhenFull::DropOldest);
+    queue.append(readings("a"));
+    assert!(queue.take(10, true).is_empty());
+    let (rows, _) = queue.batch();
+    queue.committed(true);
+    assert!(queue.take(10, true).is_empty());
+    assert_eq!(queue.wants_load(), Some(None));
+    queue.loaded(rows.clone(), 10);
+    assert_eq!(queue.take(10, true), rows);
+}
+
+#[test]
+fn a_full_tail_drops_the_oldest_and_one_event_grows() {
+    let mut queue = Queue::new(1, 0, Vec::new(), WhenFull::DropOldest);
+    for _ in 0..TAIL_RECORDS + 10 {
+        queue.append(readings("a"));
+        queue.tell_gaps(|gap| gap.event(Timestamp::from_millis(0), true));
+    }
+    let all = queue.take(TAIL_RECORDS + 20, false);
+    let events: Vec<&Numbered> = all
+        .iter()
+        .filter(|n| n.record.kind == RecordKind::Event)
+        .collect();
+    assert_eq!(events.len(), 1);
+    let text = String::from_utf8(events[0].payload(false)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let seen: BTreeSet<u64> = all.iter().map(|numbered| numbered.name.seq).collect();
+    let (from, to) = (
+        json["lost"]["from"].as_u64().unwrap(),
+        json["lost"]["to"].as_u64().unwrap(),
+    );
+    let last = *seen.last().unwrap();
+    assert!((1..=last).all(|seq| seen.contains(&seq) || (from..=to).contains(&seq)));
+    assert!(seen.len() >= TAIL_RECORDS, "no more than needed is dropped");
+    // Once it is out it no longer grows: the next loss gets an event of its own.
+    for _ in 0..=TAIL_RECORDS {
+        queue.append(readings("a"));
+        queue.tell_gaps(|gap| gap.event(Timestamp::from_millis(0), true));
+    }
+    assert!(
+        queue
+            .take(2 * TAIL_RECORDS, false)
+            .iter()
+            .any(|n| n.record.kind == RecordKind::Event)
+    );
+}
+
+#[test]
+fn drop_newest_keeps_the_old() {
+    let mut queue = Queue::new(1, 0, Vec::new(), WhenFull::DropNewest);
+    for _ in 0..TAIL_RECORDS + 5 {
+        queue.append(readings("a"));
+    }
+    let all = queue.take(usize::MAX, false);
+    assert_eq!((all[0].name.seq, all.len()), (1, TAIL_RECORDS));
+    assert_eq!(queue.gaps.dropped(), 5);
+}
+
+#[test]
+fn replies_go_first() {
+    let mut queue = Queue::new(1, 0, Vec::new(), WhenFull::DropOldest);
+    queue.append(readings("a"));
+    let mut reply = readings("r");
+    reply.kind = RecordKind::Reply;
+    let name = queue.number();
+    queue.release(Numbered { name, record: reply });
+    assert_eq!(queue.take(1, false)[0].name, name);
+}
+
+/// One step of a random life.
+#[derive(Clone, Debug)]
+enum Step {
+    Append,
+    Take(usize),
+    Ack(usize),
+    Rewind,
+    Commit(bool),
+    Load,
+    Evict(usize),
+    Crash,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => Just(Step::Append),
+        3 => (1..5usize).prop_map(Step::Take),
+        3 => (1..5usize).prop_map(Step::Ack),
+        1 => Just(Step::Rewind),
+        2 => any::<bool>().prop_map(Step::Commit),
+        2 => Just(Step::Load),
+        1 => (1..4usize).prop_map(Step::Evict),
+        1 => Just(Step::Crash),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever happens, a stored record is acknowledged, still there, or named by a gap event, and comes
+    /// back the same to the letter; and in the order of their numbers within a run of takes.
+    #[test]
+    fn nothing_stored_is_lost(steps in prop::collection::vec(step(), 1..120)) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        let opened = store.open().unwrap();
+        let mut queue = Queue::new(opened.run, 0, Vec::new(), WhenFull::DropOldest);
+        let mut durable: BTreeSet<Name> = BTreeSet::new();
+        let mut acked: BTreeSet<Name> = BTreeSet::new();
+        let mut out: Vec<Name> = Vec::new();
+        let mut lost: Vec<(u64, u64, u64)> = Vec::new();
+        let mut bodies: HashMap<Name, Record> = HashMap::new();
+        let mut text = 0;
+        for step in steps.into_iter().chain([Step::Crash]) {
+            match step {
+                Step::Append => {
+                    text += 1;
+                    let record = readings(&text.to_string());
+                    let name = queue.append(record.clone());
+                    bodies.insert(name, record);
+                }
+                Step::Take(limit) => {
+                    let taken = queue.take(limit, false);
+                    for numbered in &taken {
+                        if let Some(record) = bodies.get(&numbered.name) {
+                            prop_assert_eq!(record, &numbered.record);
+                        }
+                        prop_assert!(!out.contains(&numbered.name), "handed out twice");
+                        prop_assert!(!acked.contains(&numbered.name), "handed out after its acknowledgement");
+                    }
+                    out.extend(names(&taken));
+                }
+                Step::Ack(count) => {
+                    let done: Vec<Name> = out.drain(..count.min(out.len())).collect();
+                    queue.ack(&done);
+                    acked.extend(done);
+                }
+                Step::Rewind => {
+                    queue.rewind(None);
+                    out.clear();
+                }
+                Step::Commit(works) => {
+                    let (insert, delete) = queue.batch();
+                    if works {
+                        store.commit(&insert, &delete).unwrap();
+                        durable.extend(names(&insert));
+                    }
+                    queue.committed(works);
+                }
+                Step::Load => {
+                    if let Some(after) = queue.wants_load() {
+                        queue.loaded(store.load(after, 3).unwrap(), 3);
+                    }
+                }
+                Step::Evict(count) => {
+                    let oldest = store.oldest(count).unwrap();
+                    let dropped = queue.evict(oldest);
+                    lost.extend(dropped.iter().map(|name| (name.run, name.seq, name.seq)));
+                    queue.delete(dropped);
+                    queue.tell_gaps(|gap| gap.event(Timestamp::from_millis(0), true));
+                }
+                Step::Crash => {
+                    store.close();
+                    let opened = store.open().unwrap();
+                    // An acknowledged record may come again after a crash: at least once.
+                    acked.clear();
+                    out.clear();
+                    let present: BTreeSet<Name> = names(&store.load(None, 10_000).unwrap()).into_iter().collect();
+                    durable.retain(|name| present.contains(name));
+                    queue = Queue::new(opened.run, opened.records, opened.replies, WhenFull::DropOldest);
+                    let mut seen = BTreeSet::new();
+                    loop {
+                        let taken = queue.take(4, false);
+                        if taken.is_empty() {
+                            match queue.wants_load() {
+                                Some(after) => queue.loaded(store.load(after, 3).unwrap(), 3),
+                                None => break,
+                            }
+                        }
+                        seen.extend(names(&taken));
+                    }
+                    prop_assert_eq!(&seen, &present, "every stored record is taken again");
+                    queue.rewind(None);
+                }
+            }
+            // What was committed and neither acknowledged nor evicted is in the file.
+            let present: BTreeSet<Name> = names(&store.load(None, 10_000).unwrap()).into_iter().collect();
+            for name in &durable {
+                let named = lost.iter().any(|(run, from, to)| *run == name.run && (*from..=*to).contains(&name.seq));
+                prop_assert!(present.contains(name) || acked.contains(name) || named, "{:?} is lost", name);
+            }
+        }
+    }
+}
