@@ -1,29 +1,139 @@
-//! Every file under `config/` loads without a fault.
+//! Every file under `config/` loads without a fault, and says the truth about the defaults.
 
-#![allow(clippy::panic)] // a fault fails the test, with all it says
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use fieldgate::config::{Config, Environment, load_with};
+use fieldgate::config::{Config, Effective, Environment, load_with};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
 }
 
-fn load(file: &Path, environment: &Environment) -> Config {
-    match load_with(&[file], environment) {
-        Ok((config, _)) => config,
-        Err(error) => panic!("{}:\n{error}", file.display()),
-    }
+fn load(file: &Path, environment: &Environment) -> (Config, Effective) {
+    load_with(&[file], environment).unwrap_or_else(|error| panic!("{}:\n{error}", file.display()))
+}
+
+fn url() -> Environment {
+    BTreeMap::from([("FIELDGATE_MQTT__URL".into(), "mqtt://127.0.0.1:1883".into())])
+}
+
+/// The text with every commented key and table header uncommented.
+fn uncommented(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let rest = line.strip_prefix("# ").unwrap_or(line);
+        let header = rest.starts_with('[') && rest.ends_with(']');
+        let key = rest.split_once(" = ").is_some_and(|(key, _)| {
+            key.bytes()
+                .all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'.')
+        });
+        if header || key { rest } else { line }
+    });
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 #[test]
 fn the_demo_loads() {
     let environment = BTreeMap::from([("FIELDGATE_MQTT__URL".into(), "mqtt://127.0.0.1:18830".into())]);
-    let config = load(&folder().join("demo.toml"), &environment);
+    let (config, _) = load(&folder().join("demo.toml"), &environment);
     assert_eq!(config.mqtt.port, 18830);
     assert_eq!(config.links.len(), 4);
     assert_eq!(config.devices.len(), 4);
     assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn the_main_file_needs_the_broker_only() {
+    let (config, _) = load(&folder().join("fieldgate.toml"), &url());
+    assert!(
+        config.links.is_empty(),
+        "the samples under conf.d are not enabled"
+    );
+    let error = load_with(&[folder().join("fieldgate.toml")], &Environment::new()).unwrap_err();
+    let faults: Vec<_> = error.faults.iter().map(|fault| fault.what.as_str()).collect();
+    assert_eq!(faults, ["mqtt.url is missing"]);
+}
+
+#[test]
+fn each_sample_works_once_it_is_enabled() {
+    let mut samples = 0;
+    for entry in fs::read_dir(folder().join("conf.d")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text.matches("\nenabled = false\n").count(),
+            1,
+            "{}",
+            path.display()
+        );
+        let alone = tempfile::tempdir().unwrap();
+        let file = alone.path().join("sample.toml");
+        fs::write(&file, text.replace("\nenabled = false\n", "\n")).unwrap();
+        let (config, _) = load(&file, &url());
+        assert_eq!(config.links.len(), 1, "{}", path.display());
+        assert!(!config.devices.is_empty(), "{}", path.display());
+        assert!(
+            config.devices.iter().all(|device| !device.points.is_empty()),
+            "{}",
+            path.display()
+        );
+        assert_eq!(config.warnings, Vec::<String>::new(), "{}", path.display());
+        samples += 1;
+    }
+    assert_eq!(samples, 4, "one for each driver");
+}
+
+#[test]
+fn the_commented_keys_exist_and_hold_the_defaults() {
+    let text = fs::read_to_string(folder().join("fieldgate.toml")).unwrap();
+    let alone = tempfile::tempdir().unwrap();
+    let (full, bare) = (alone.path().join("full.toml"), alone.path().join("bare.toml"));
+    fs::write(&full, uncommented(&text)).unwrap();
+    fs::write(&bare, "").unwrap();
+    let (config, full) = load(&full, &Environment::new());
+    assert_eq!(config.links.len(), 2);
+    assert_eq!(config.devices.len(), 2);
+    let (full, bare) = (full.to_json(), load(&bare, &url()).1.to_json());
+    for section in ["log", "buffer", "mqtt", "commands", "web"] {
+        let mut said = full[section].clone();
+        for (key, gateway) in [("client_id", "fieldgate-{}"), ("prefix", "fieldgate/{}")] {
+            if section == "mqtt" {
+                assert_eq!(said[key], gateway.replace("{}", "plant-7"));
+                said[key] = bare[section][key].clone();
+            }
+        }
+        if let Some(said) = said.as_object_mut() {
+            said.remove("username");
+        }
+        assert_eq!(said, bare[section], "[{section}]");
+    }
+    assert_eq!(full["gateway"]["clock"], bare["gateway"]["clock"]);
+}
+
+#[test]
+fn the_key_reference_has_every_key() {
+    let text = fs::read_to_string(folder().join("fieldgate.toml")).unwrap();
+    let reference = fs::read_to_string(folder().join("README.md")).unwrap();
+    let keys = uncommented(&text);
+    let keys = keys.lines().filter_map(|line| line.split_once(" = "));
+    let mut seen = 0;
+    for (key, _) in keys.filter(|(key, _)| !key.starts_with('#') && !key.contains('.')) {
+        // Points are named by their owner, not by us.
+        if text.contains(&format!("# {key} = {{ address")) {
+            continue;
+        }
+        assert!(
+            reference.contains(&format!("| `{key}` |")),
+            "config/README.md has no row for {key}"
+        );
+        seen += 1;
+    }
+    assert!(seen > 40, "only {seen} keys were read");
 }

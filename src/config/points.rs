@@ -254,10 +254,6 @@ fn check_writable(table: &Table, protocol: &Protocol, address: Option<&Address>,
         (Protocol::Text { .. }, _) => {
             table.fault("writable", "{key} cannot be on a serial text device", "remove it");
         }
-        (Protocol::Simulator, Some(Address::Name(name))) if name != "memory" => {
-            let help = "remove it, or write address = \"memory\"";
-            table.fault("writable", "{key} goes with the signal memory only", help);
-        }
         _ => {}
     }
 }
