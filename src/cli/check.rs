@@ -96,8 +96,8 @@ fn tell(config: &Config, loads: &[(&str, Load)], out: &mut dyn Write) -> io::Res
         };
         writeln!(
             out,
-            "link {id}: a round of polls is {} requests and takes {:.1} ms ({}); shortest interval {:.0} ms, \
-             load {:.1} %",
+            "link {id}: requests a round: {}, time: {:.1} ms ({}), shortest interval: {:.0} ms, \
+             load: {:.1} %",
             load.requests,
             load.round.as_secs_f64() * 1000.0,
             load.basis,
