@@ -137,7 +137,7 @@ impl Buffer {
             && let Some(after) = self.queue.wants_load()
         {
             self.send(Job::Load { after, limit: LOAD }, ctx);
-        } else if self.closing.is_some() && (self.queue.waiting() == 0 || self.fault.is_some()) {
+        } else if self.closing.is_some() && (!self.has_work() || self.fault.is_some()) {
             self.send(Job::Close, ctx);
         } else {
             self.set_timer(ctx);
@@ -159,9 +159,13 @@ impl Buffer {
     }
 
     fn is_commit_due(&self, now: Instant) -> bool {
-        self.closing.is_some() && self.queue.waiting() > 0
+        self.closing.is_some() && self.has_work()
             || self.queue.acked() >= DELETE_MANY
             || self.commit_due().is_some_and(|due| due <= now)
+    }
+
+    fn has_work(&self) -> bool {
+        self.queue.waiting() > 0 || self.queue.acked() > 0
     }
 
     fn commit_due(&self) -> Option<Instant> {

@@ -110,6 +110,7 @@ enum Call {
     Publish(Vec<Outgoing>, oneshot::Sender<Vec<Delivery>>),
     Subscribe(Vec<String>, oneshot::Sender<Result<(), ClientError>>),
     Disconnect(oneshot::Sender<()>),
+    Abandon,
 }
 
 /// The handle of the thread. Dropping it ends the thread once paho lets go.
@@ -155,6 +156,13 @@ impl Client {
         self.ask(Call::Disconnect).await
     }
 
+    /// Closes the connection without a word: the broker publishes the will.
+    pub(super) fn abandon(&self) {
+        if self.calls.send(Call::Abandon).is_err() {
+            tracing::error!("the client thread is gone");
+        }
+    }
+
     async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, ClientError> {
         let gone = || ClientError::Lost("the client thread is gone".to_owned());
         let (answer, asked) = oneshot::channel();
@@ -193,6 +201,7 @@ fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64>) {
                 };
                 drop(answer.send(subscribe(client, *version, &filters)));
             }
+            Call::Abandon => drop(client.take()),
             Call::Disconnect(answer) => {
                 if let Some((client, _)) = client.take() {
                     let options = mqtt::DisconnectOptionsBuilder::new()

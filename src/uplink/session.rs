@@ -25,6 +25,8 @@ const YOUNG_WAIT: Duration = Duration::from_secs(5);
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
 /// Addresses of one name that are tried in a row.
 const ADDRESSES: usize = 4;
+/// A connection that lasted this long was a good one: the next try is a first one again.
+const STABLE: Duration = Duration::from_secs(10);
 /// At an orderly stop, records in flight get this long to be acknowledged ...
 const SETTLE: Duration = Duration::from_secs(2);
 /// ... and the offline status this long to leave.
@@ -110,15 +112,20 @@ impl Life {
         tracing::info!(
             host = %self.setup.config.host, port = self.setup.config.port, session_present, "connected to the broker"
         );
-        self.backoff.reset();
+        let connected = Instant::now();
         self.outage = None;
         if !session_present {
             // The broker may have lost everything, its retained messages too.
             self.announced = 0;
         }
-        let marker = match self.greet(session_present).await {
+        let greeted = tokio::select! {
+            biased;
+            reason = lost.wait_for(Option::is_some) => Err(lost_by(reason.as_deref().ok())),
+            greeted = self.greet(session_present) => greeted,
+        };
+        let marker = match greeted {
             Ok(marker) => marker,
-            Err(error) => return End::Lost(error),
+            Err(error) => return self.ended(error, connected),
         };
         let window = usize::from(
             self.setup
@@ -133,10 +140,7 @@ impl Life {
             let listen = listen(&self.setup, &self.topics, inbox, marker);
             tokio::select! {
                 biased;
-                reason = lost.wait_for(Option::is_some) => {
-                    let reason = reason.map(|reason| reason.clone().unwrap_or_default());
-                    End::Lost(ClientError::Lost(reason.unwrap_or_default()))
-                }
+                reason = lost.wait_for(Option::is_some) => End::Lost(lost_by(reason.as_deref().ok())),
                 _ = stop.wait_for(|stop| *stop) => End::Stopped,
                 error = listen => End::Lost(error),
                 error = announce => End::Lost(error),
@@ -144,18 +148,34 @@ impl Life {
             }
         };
         self.announced = announced;
-        if matches!(end, End::Stopped) {
-            // What is not acknowledged in time stays in the buffer.
-            drop(timeout(SETTLE, drain.settle()).await);
-            self.farewell().await;
-        }
         if self.client.refused() > 0 {
             tracing::warn!(
                 count = self.client.refused(),
                 "messages from the broker came too fast and were lost"
             );
         }
-        end
+        match end {
+            End::Stopped => {
+                // What is not acknowledged in time stays in the buffer.
+                if timeout(SETTLE, drain.settle()).await.is_err() {
+                    tracing::info!("not everything was acknowledged; the rest goes out at the next start");
+                }
+                self.farewell().await;
+                End::Stopped
+            }
+            End::Lost(error) => self.ended(error, connected),
+        }
+    }
+
+    /// Lets the connection go without DISCONNECT, so that the broker publishes the will.
+    fn ended(&mut self, error: ClientError, connected: Instant) -> End {
+        self.client.abandon();
+        // A connection that was thrown out at once is no success: two clients of one id would chase each
+        // other as fast as the network allows.
+        if connected.elapsed() > STABLE {
+            self.backoff.reset();
+        }
+        End::Lost(error)
     }
 
     /// Says online, subscribes where the broker has no session, and marks the end of what it kept for us.
@@ -250,4 +270,12 @@ impl Life {
         }
         wait
     }
+}
+
+fn lost_by(reason: Option<&Option<String>>) -> ClientError {
+    ClientError::Lost(
+        reason
+            .and_then(Clone::clone)
+            .unwrap_or_else(|| "the client is gone".to_owned()),
+    )
 }
