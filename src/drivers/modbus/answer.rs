@@ -78,13 +78,17 @@ pub(super) fn check(request: &Request<'_>, response: &Response) -> Result<(), Dr
         (Request::WriteMultipleCoils(place, bits), Response::WriteMultipleCoils(at, count))
             if place == at && bits.len() == usize::from(*count) => {}
         _ => {
-            return Err(DriverError::Malformed(format!(
-                "function {} was confirmed for another place or value",
-                request.function_code().value()
-            )));
+            return Err(unconfirmed(request.function_code().value()));
         }
     }
     Ok(())
+}
+
+/// A write whose confirmation does not repeat it.
+pub(super) fn unconfirmed(function: u8) -> DriverError {
+    DriverError::Malformed(format!(
+        "function {function} was confirmed for another place or value"
+    ))
 }
 
 #[cfg(test)]

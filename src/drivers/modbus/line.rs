@@ -1,21 +1,16 @@
-//! The serial line under tokio-modbus: keeps the silence between frames, drains what is stale, and lets
-//! through only the answer to the request that is out.
-//!
-//! tokio-modbus owns the stream it is given and would believe any frame with a good CRC. So it gets a
-//! [`Line`], while the [`Port`] behind it stays with the driver: both are used by one task, the lock is never
-//! contended and never held over an await.
+//! A serial line: keeps the silence between frames, drains what is stale, and lets through only the answer to
+//! the request that is out.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_serial::SerialStream;
 
-use super::answer::Shape;
+use super::answer::{Shape, unconfirmed};
 use super::frame::{Frame, Frames};
 use super::quarantine::{Heard, Quarantine};
 use crate::config::SerialLine;
@@ -202,6 +197,49 @@ impl Port {
         Poll::Ready(Ok(()))
     }
 
+    /// Gives the answer, as much as `out` holds, once it is there.
+    pub(super) fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_hear(cx))?;
+        if let Some((answer, given)) = &mut self.asked.answer {
+            let rest = answer.get(*given..).unwrap_or_default();
+            let bytes = rest.get(..out.remaining()).unwrap_or(rest);
+            if bytes.is_empty() {
+                // All is given; no more comes for this request.
+                return Poll::Pending;
+            }
+            out.put_slice(bytes);
+            *given += bytes.len();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends bytes of the request, once the line is quiet.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.asked.settled {
+            ready!(self.poll_settle(cx))?;
+            self.asked.settled = true;
+            self.asked.came = Came::Nothing;
+        }
+        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
+        if self.asked.head.is_none()
+            && let Some(shape) = self.asked.shape
+        {
+            self.asked.head = Some(bytes.get(..6).unwrap_or_default().to_vec());
+            self.quarantine.sent(shape, self.asked.probe);
+        }
+        // The terminal took the bytes at once; the line needs its time for them.
+        let time = self
+            .character
+            .saturating_mul(u32::try_from(written).unwrap_or(u32::MAX));
+        self.quiet_from = self.quiet_from.max(Instant::now()) + time;
+        Poll::Ready(Ok(written))
+    }
+
     fn take(&mut self, bytes: &[u8], newest: Option<Shape>) {
         self.quiet_from = Instant::now() + self.gap;
         self.came(Came::Something);
@@ -225,10 +263,7 @@ impl Port {
         {
             // Kept as unanswered: the right confirmation may still come.
             self.counters.skipped += 1;
-            self.asked.verdict = Some(DriverError::Malformed(format!(
-                "function {} was confirmed for another place or value",
-                frame.shape.function
-            )));
+            self.asked.verdict = Some(unconfirmed(frame.shape.function));
             return;
         }
         match self.quarantine.heard(frame.shape, frame.exception, newest) {
@@ -256,76 +291,6 @@ impl Port {
     fn echoes(&self, frame: &Frame) -> bool {
         let head = self.asked.head.as_deref();
         head.is_some_and(|head| frame.bytes.get(..6) == Some(head))
-    }
-}
-
-/// The stream tokio-modbus gets: one of any number of doors to the same [`Port`].
-#[derive(Clone)]
-pub(super) struct Line(Arc<Mutex<Port>>);
-
-impl Line {
-    /// A door to a port.
-    pub(super) fn new(port: Port) -> Self {
-        Self(Arc::new(Mutex::new(port)))
-    }
-
-    /// The port behind it.
-    pub(super) fn port(&self) -> MutexGuard<'_, Port> {
-        // Nothing in a port is half done after a panic: it is bytes and counters.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AsyncRead for Line {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut port = self.port();
-        ready!(port.poll_hear(cx))?;
-        if let Some((answer, given)) = &mut port.asked.answer {
-            let rest = answer.get(*given..).unwrap_or_default();
-            let bytes = rest.get(..out.remaining()).unwrap_or(rest);
-            if bytes.is_empty() {
-                // All is given; no more comes for this request.
-                return Poll::Pending;
-            }
-            out.put_slice(bytes);
-            *given += bytes.len();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Line {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut guard = self.port();
-        let port = &mut *guard;
-        if !port.asked.settled {
-            ready!(port.poll_settle(cx))?;
-            port.asked.settled = true;
-            port.asked.came = Came::Nothing;
-        }
-        let stream = port.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
-        if port.asked.head.is_none()
-            && let Some(shape) = port.asked.shape
-        {
-            port.asked.head = Some(bytes.get(..6).unwrap_or_default().to_vec());
-            port.quarantine.sent(shape, port.asked.probe);
-        }
-        // The terminal took the bytes at once; the line needs its time for them.
-        let time = port
-            .character
-            .saturating_mul(u32::try_from(written).unwrap_or(u32::MAX));
-        port.quiet_from = port.quiet_from.max(Instant::now()) + time;
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Flushing a terminal is tcdrain(3), which blocks the loop until the last bit has left.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -18,6 +18,7 @@ mod line;
 mod plan;
 mod quarantine;
 mod rtu;
+mod stream;
 mod tcp;
 
 pub use line::LineCounters;

@@ -166,3 +166,6 @@ impl Quarantine {
         self.units.iter().find(|u| u.unit == unit)
     }
 }
+
+#[cfg(test)]
+mod tests;

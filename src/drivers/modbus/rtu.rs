@@ -10,8 +10,9 @@ use tokio_modbus::slave::{Slave, SlaveContext as _};
 use tokio_modbus::{Request, Response};
 
 use super::answer::{Shape, check, read};
-use super::line::{Line, LineCounters, Port};
+use super::line::{LineCounters, Port};
 use super::quarantine::Before;
+use super::stream::Line;
 use crate::config::SerialLine;
 use crate::drivers::{DriverError, port};
 
