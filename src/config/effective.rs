@@ -1,9 +1,11 @@
 //! The effective values, defaults and all, as `check --print` shows them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json};
 
+use super::file::KeyPath;
 use super::table::show;
 
 type Keys = Vec<(String, Json)>;
@@ -11,14 +13,16 @@ type Keys = Vec<(String, Json)>;
 /// Every value that was read, by its table, in the order of reading.
 #[derive(Clone, Debug, Default)]
 pub struct Effective {
-    tables: Vec<(Vec<String>, Keys)>,
+    tables: Vec<(KeyPath, Keys)>,
+    /// Where each table stands in them: there may be many thousand.
+    places: BTreeMap<KeyPath, usize>,
 }
 
 impl Effective {
     pub(super) fn note(&mut self, table: &[String], key: &str, value: Json) {
-        let known = self.tables.iter().rposition(|(path, _)| path == table);
-        let index = known.unwrap_or_else(|| {
+        let index = self.places.get(table).copied().unwrap_or_else(|| {
             self.tables.push((table.to_vec(), Keys::new()));
+            self.places.insert(table.to_vec(), self.tables.len() - 1);
             self.tables.len() - 1
         });
         if let Some((_, keys)) = self.tables.get_mut(index) {

@@ -241,19 +241,11 @@ fn reconnect(table: &mut Table) -> (Duration, Duration) {
 /// The password. Whatever is wrong with it, its value is not shown.
 fn password(table: &mut Table) -> Option<Secret> {
     let key = "password";
-    let ways = match table.take_unmerged(key)? {
-        Value::Dict(_, ways) => ways,
-        Value::String(_, text) => match file::parse_value(&text) {
-            Some(Value::Dict(_, ways)) if text.trim_start().starts_with('{') => ways,
-            _ => {
-                table.fault(key, "{key} must not be written literally", WAYS);
-                return None;
-            }
-        },
-        _ => {
-            table.fault(key, "{key} must not be written literally", WAYS);
-            return None;
-        }
+    let (value, environment) = table.take_unmerged(key)?;
+    let parsed = value.as_str().filter(|_| environment).and_then(file::parse_value);
+    let Value::Dict(_, ways) = parsed.unwrap_or(value) else {
+        table.fault(key, "{key} must not be written literally", WAYS);
+        return None;
     };
     let secret = match one_way(&ways) {
         Some(("file", path)) => secret::from_file(Path::new(path)),

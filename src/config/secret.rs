@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -66,17 +66,25 @@ fn fault(what: impl Into<String>, help: impl Into<String>) -> SecretFault {
 
 /// Reads a file that only its owner, and at most its group, can read.
 pub(super) fn from_file(path: &Path) -> Result<Secret, SecretFault> {
+    // What stands there may be the secret itself, put into the wrong place; a path from the root is none.
+    if !path.is_absolute() {
+        return Err(fault(
+            "does not name a file from the root",
+            "write { file = \"/path\" }",
+        ));
+    }
     let shown = path.display();
     let unreadable = |error: io::Error| {
         let help = format!("create {shown} with the secret in it, and let fieldgate's user read it");
         fault(format!("cannot be read from {shown}: {error}"), help)
     };
+    // A pipe would hold up the open for ever.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(fault(format!("cannot be read from {shown}: it is no file"), WAYS));
+    }
     let file = File::open(path).map_err(unreadable)?;
     // Asked of the open file, so that it cannot be exchanged between the look and the read.
     let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(fault(format!("cannot be read from {shown}: it is no file"), WAYS));
-    }
     if metadata.permissions().mode() & 0o026 != 0 {
         let what = format!("lies in {shown}, which others can read, or others or its group can write");
         return Err(fault(what, format!("chmod 0640 {shown}")));
@@ -93,23 +101,17 @@ pub(super) fn from_credential(name: &str, environment: &Environment) -> Result<S
         let help = "use the name that stands before the colon in LoadCredential=";
         return Err(fault("does not name a credential", help));
     }
+    // The name is not shown either: it may be the secret itself, put into the wrong place.
+    let help = "add LoadCredential=NAME:/path/of/the/file to the unit, with the same name";
     let Some(folder) = environment.get(OsStr::new("CREDENTIALS_DIRECTORY")) else {
-        let what = format!("wants the credential {name}, but CREDENTIALS_DIRECTORY is not set");
-        return Err(fault(
-            what,
-            format!("start by systemd with LoadCredential={name}:/path/of/the/file"),
-        ));
+        let what = "wants a credential of systemd, but CREDENTIALS_DIRECTORY is not set";
+        return Err(fault(what, help));
     };
     let path = PathBuf::from(folder).join(name);
-    let unreadable = |error: io::Error| {
-        let what = format!("cannot be read from the credential {name}: {error}");
-        fault(
-            what,
-            format!("add LoadCredential={name}:/path/of/the/file to the unit"),
-        )
-    };
+    let unreadable =
+        |error: io::Error| fault(format!("names a credential that cannot be read: {error}"), help);
     let file = File::open(&path).map_err(unreadable)?;
-    read(file, name).map_err(|error| match error {
+    read(file, "the credential").map_err(|error| match error {
         ReadError::Io(error) => unreadable(error),
         ReadError::Fault(fault) => fault,
     })

@@ -151,17 +151,18 @@ impl<'r> Table<'r> {
     }
 
     /// Takes a key by what the source that counts says of it alone: a secret is replaced, not merged.
-    pub(super) fn take_unmerged(&mut self, key: &'static str) -> Option<Value> {
-        let (merged, _) = self.take(key)?;
+    pub(super) fn take_unmerged(&mut self, key: &'static str) -> Option<(Value, bool)> {
+        let (merged, environment) = self.take(key)?;
         let path = self.written(key);
-        let (source, _) = self.reader.find(&path)?;
-        let source = self.reader.sources.get(source)?;
-        let (last, around) = path.split_last()?;
-        let mut tree = &source.tree;
-        for key in around {
-            tree = tree.get(key)?.as_dict()?;
-        }
-        Some(tree.get(last).cloned().unwrap_or(merged))
+        let own = self.reader.find(&path).and_then(|(source, _)| {
+            let mut tree = &self.reader.sources.get(source)?.tree;
+            let (last, around) = path.split_last()?;
+            for key in around {
+                tree = tree.get(key)?.as_dict()?;
+            }
+            tree.get(last).cloned()
+        });
+        Some((own.unwrap_or(merged), environment))
     }
 
     /// A table inside this one.
