@@ -13,7 +13,11 @@ use crate::point::{Kind, Point, Raw, Reason, Value};
 
 mod encode;
 mod exact;
+#[cfg(test)]
+mod fixtures;
 mod pattern;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;
 
