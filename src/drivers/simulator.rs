@@ -13,7 +13,6 @@
 
 use std::collections::HashMap;
 use std::f64::consts::TAU;
-use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -34,8 +33,6 @@ const FAULT_EVERY: u32 = 4;
 #[derive(Debug)]
 pub struct Simulator {
     start: Instant,
-    /// State of the xorshift generator; never 0.
-    random: u64,
     points: HashMap<(DeviceId, PointId), PointState>,
 }
 
@@ -49,7 +46,6 @@ impl Default for Simulator {
     fn default() -> Self {
         Self {
             start: Instant::now(),
-            random: RandomState::new().hash_one(0) | 1,
             points: HashMap::new(),
         }
     }
@@ -73,24 +69,13 @@ impl Simulator {
         };
         let number = match signal.as_str() {
             "sine" => sine(self.start.elapsed()),
-            "random" => self.next_random() * 100.0,
+            "random" => fastrand::f64() * 100.0,
             "memory" => 0.0,
             "fault" if polls % FAULT_EVERY == FAULT_EVERY - 1 => return Err(Reason::Malformed),
             "counter" | "fault" => f64::from(polls % count_limit(point.kind)),
             _ => return Err(Reason::Malformed),
         };
         Ok(Raw::Number(number))
-    }
-
-    /// From 0 to 1, by xorshift64 (G. Marsaglia, 2003); good enough for a picture, for nothing else.
-    fn next_random(&mut self) -> f64 {
-        let mut x = self.random;
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random = x;
-        let top = u32::try_from(x >> 32).unwrap_or(0);
-        f64::from(top) / f64::from(u32::MAX)
     }
 }
 
