@@ -31,6 +31,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Serve every device of the configuration as a working fake.
+    Simulate {
+        /// Start a gateway on them, and end with it.
+        #[arg(long)]
+        run: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -38,6 +44,7 @@ fn main() -> ExitCode {
     match command {
         Command::Run => cli::run::run(&config),
         Command::Check { print, json } => cli::check::check(&config, print, json),
+        Command::Simulate { run } => cli::simulate::simulate(&config, run),
     }
     .into()
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 pub mod check;
 mod estimate;
 pub mod run;
+pub mod simulate;
 
 /// How the program ends; systemd acts on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

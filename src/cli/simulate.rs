@@ -1,0 +1,264 @@
+//! `fieldgate simulate`: every device of the configuration as a working fake.
+//!
+//! A link is served where the configuration has it when that touches nothing of anybody's: a loopback address
+//! with a free port, or a path at which nothing lies. Everything else goes to a free port or a temporary
+//! folder, and the settings that lead a gateway there are printed.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+
+use self::gateway::Gateway;
+use self::line::Line;
+use self::terminal::{Scratch, Terminal};
+use self::text::Talker;
+use self::unit::Unit;
+use super::Exit;
+use crate::config::{self, Config, LinkConfig, Transport};
+use crate::point::{Device, Protocol};
+
+mod fill;
+mod frame;
+mod gateway;
+mod line;
+mod terminal;
+mod text;
+mod unit;
+mod wave;
+
+/// How long the gateway may take to stop; it promises ten seconds.
+const STOP: Duration = Duration::from_secs(15);
+
+/// Why nothing could be simulated.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulateError {
+    /// The program cannot have a terminal, a port or a signal.
+    #[error("{what}")]
+    System {
+        /// What was wanted.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No frame was found that the regex of a device matches.
+    #[error("devices.{0}.decode.regex: no text was found that it matches; an easier regex can be simulated")]
+    Regex(String),
+}
+
+impl SimulateError {
+    fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        |source| Self::System { what, source }
+    }
+}
+
+/// Serves until SIGINT or SIGTERM; with `run` also starts a gateway on the same files, and ends with it.
+pub fn simulate(files: &[PathBuf], run: bool) -> Exit {
+    let config = match config::load(files) {
+        Ok(config) => config,
+        Err(error) => {
+            super::complain(&error);
+            return Exit::Config;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = runtime
+        .map_err(SimulateError::system("no event loop"))
+        .and_then(|runtime| runtime.block_on(serve(&config, files, run)));
+    ended.unwrap_or_else(|error| {
+        super::complain(&error);
+        Exit::Failed
+    })
+}
+
+async fn serve(config: &Config, files: &[PathBuf], run: bool) -> Result<Exit, SimulateError> {
+    // Before anything is served: whoever reads the output may send one at once.
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut served = Served {
+        config,
+        scratch: Scratch::default(),
+        tasks: JoinSet::new(),
+        settings: BTreeMap::new(),
+        report: String::new(),
+    };
+    for link in &config.links {
+        served.serve(link).await?;
+    }
+    let Served {
+        scratch,
+        mut tasks,
+        settings,
+        mut report,
+        ..
+    } = served;
+    if !settings.is_empty() {
+        report.push_str("Not everything is served where the configuration has it. Run the gateway with:\n");
+    }
+    for (name, value) in &settings {
+        // A shell takes no `-` in the name of a variable; env(1) does.
+        let quoted = if name.contains('-') {
+            ("env '", "'")
+        } else {
+            ("", "")
+        };
+        report.extend([quoted.0, name, "=", value, quoted.1, "\n"]);
+    }
+    let output = |error| SimulateError::system("the output cannot be written")(error);
+    let mut stdout = io::stdout();
+    stdout
+        .write_all(report.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(output)?;
+
+    let told = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    let exit = if run {
+        let mut gateway =
+            Gateway::start(files, &settings).map_err(SimulateError::system("no gateway could be started"))?;
+        tokio::select! {
+            exit = gateway.ended() => exit,
+            () = told => {
+                gateway.stop(STOP).await;
+                Exit::Done
+            }
+        }
+    } else {
+        told.await;
+        Exit::Done
+    };
+    // Each takes its link in the file system away, then the folder is empty.
+    tasks.shutdown().await;
+    drop(scratch);
+    Ok(exit)
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, SimulateError> {
+    signal(kind).map_err(SimulateError::system("signals cannot be received"))
+}
+
+/// What has been set up so far.
+struct Served<'c> {
+    config: &'c Config,
+    scratch: Scratch,
+    tasks: JoinSet<()>,
+    /// What a gateway has to be told, by the variable's name.
+    settings: BTreeMap<String, String>,
+    report: String,
+}
+
+impl Served<'_> {
+    async fn serve(&mut self, link: &LinkConfig) -> Result<(), SimulateError> {
+        let devices: Vec<&Device> = self
+            .config
+            .devices
+            .iter()
+            .filter(|device| device.link == link.id)
+            .collect();
+        let place = match &link.transport {
+            Transport::ModbusTcp { host, port } => self.modbus_tcp(link, host, *port, &devices).await?,
+            Transport::ModbusRtu { line } => {
+                let answering = Line::new(units(&devices), true);
+                let terminal = self.terminal(link, &line.path)?;
+                let place = terminal.path().display().to_string();
+                self.tasks.spawn(terminal.serve_rtu(answering));
+                place
+            }
+            Transport::Serial { line, frame } => {
+                let talkers = devices
+                    .iter()
+                    .filter_map(|device| Talker::new(device).transpose());
+                let talkers = talkers.collect::<Result<Vec<_>, _>>()?;
+                let terminal = self.terminal(link, &line.path)?;
+                let place = terminal.path().display().to_string();
+                self.tasks.spawn(terminal.serve_text(talkers, frame.end.clone()));
+                place
+            }
+            Transport::Simulator => "inside the gateway".to_owned(),
+        };
+        for device in devices {
+            let unit = match device.protocol {
+                Protocol::Modbus { unit, .. } => format!(" (unit {unit})"),
+                Protocol::Text { .. } | Protocol::Simulator => String::new(),
+            };
+            let points = device.points.len();
+            let plural = if points == 1 { "" } else { "s" };
+            let row = format!(
+                "link {}, {place}: device {}{unit}, {points} point{plural}\n",
+                link.id, device.id
+            );
+            self.report.push_str(&row);
+        }
+        Ok(())
+    }
+
+    async fn modbus_tcp(
+        &mut self,
+        link: &LinkConfig,
+        host: &str,
+        port: u16,
+        devices: &[&Device],
+    ) -> Result<String, SimulateError> {
+        let loopback = match host.parse::<IpAddr>() {
+            Ok(ip) => Some(ip).filter(IpAddr::is_loopback),
+            Err(_) => (host == "localhost").then_some(Ipv4Addr::LOCALHOST.into()),
+        };
+        let mut configured = None;
+        if let Some(ip) = loopback {
+            configured = TcpListener::bind((ip, port)).await.ok();
+        }
+        let elsewhere = configured.is_none();
+        let listener = match configured {
+            Some(listener) => listener,
+            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .await
+                .map_err(SimulateError::system("no port could be had"))?,
+        };
+        let address: SocketAddr = listener
+            .local_addr()
+            .map_err(SimulateError::system("a port has no number"))?;
+        if elsewhere {
+            self.set(link, "ADDRESS", &address.to_string());
+        }
+        let answering = Line::new(units(devices), false);
+        self.tasks.spawn(line::serve_tcp(listener, answering));
+        Ok(address.to_string())
+    }
+
+    fn terminal(&mut self, link: &LinkConfig, path: &Path) -> Result<Terminal, SimulateError> {
+        let terminal = Terminal::open(path, link.id.as_str(), &mut self.scratch);
+        let terminal = terminal.map_err(SimulateError::system(format!(
+            "no terminal could be had for the link {}",
+            link.id
+        )))?;
+        if terminal.path() != path {
+            self.set(link, "PATH", &terminal.path().display().to_string());
+        }
+        Ok(terminal)
+    }
+
+    fn set(&mut self, link: &LinkConfig, key: &str, value: &str) {
+        let id = link.id.as_str();
+        let name = format!("FIELDGATE_LINKS__{}__{key}", id.to_ascii_uppercase());
+        self.settings.insert(name, value.to_owned());
+    }
+}
+
+/// The Modbus units of a line.
+fn units(devices: &[&Device]) -> BTreeMap<u8, Unit> {
+    let unit = |device: &&Device| match device.protocol {
+        Protocol::Modbus { unit, .. } => Some((unit, Unit::new(&device.points))),
+        Protocol::Text { .. } | Protocol::Simulator => None,
+    };
+    devices.iter().filter_map(unit).collect()
+}
