@@ -80,6 +80,7 @@ impl Runs {
             "target"
         )?;
         let [ours, bare] = &self.of;
+        let measured = !ours.is_empty();
         for (index, figure) in ours.iter().chain(bare).next().into_iter().flatten().enumerate() {
             let of = |runs: &[Vec<Figure>]| {
                 let values = runs.iter().filter_map(|run| run.get(index)?.value);
@@ -99,6 +100,9 @@ impl Runs {
                 Target::Zero => ("0 (worst)".to_owned(), ours.map(|value| value == 0.0)),
                 Target::Open => (String::new(), None),
             };
+            // A figure with a target that could not be taken is a target missed, not an empty field.
+            let aimed = measured && !matches!(figure.target, Target::Open);
+            let met = met.or(aimed.then_some(false));
             missed += u32::from(met == Some(false));
             let met = met.map_or("", |met| if met { "yes" } else { "NO" });
             writeln!(

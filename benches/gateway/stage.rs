@@ -87,8 +87,10 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // What stays behind is in cargo's folder for such files, and `cargo clean` takes it.
-        std::fs::remove_dir_all(&self.folder).ok();
+        if std::env::var_os("BENCH_KEEP").is_none() {
+            // What stays behind is in cargo's folder for such files, and `cargo clean` takes it.
+            std::fs::remove_dir_all(&self.folder).ok();
+        }
     }
 }
 

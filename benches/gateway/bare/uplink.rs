@@ -45,9 +45,11 @@ pub(super) async fn run(tail: Rc<Tail>, store: mpsc::UnboundedSender<Request>, p
                 _ = ended.recv() => {}
             }
         }
-        // Dropping a client can block for a second (paho joins its threads): not on the loop of the polls.
-        tokio::task::spawn_blocking(move || drop(client)).await?;
         sleep(Duration::from_secs(1)).await;
+        // Dropping a client can block for a second (paho joins its threads): not on the loop of the polls. And never
+        // right after a failed connect: paho's callback may still hold the last clone of it, and dropped
+        // there it waits for a lock that its own thread has.
+        tokio::task::spawn_blocking(move || drop(client)).await?;
     }
 }
 
