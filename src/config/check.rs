@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use super::file::Dict;
 use super::table::{Reader, Table};
 use super::{
     BufferConfig, CommandsConfig, Config, GatewayConfig, LogConfig, LogFormat, WhenFull, devices, links, mqtt,
@@ -32,7 +33,7 @@ const BUFFER: &str = "/var/lib/fieldgate/buffer.db";
 pub(super) fn read<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> Option<Config> {
     let mut section = |key| {
         root.table(key)
-            .unwrap_or_else(|| Table::new(reader, vec![key.to_owned()], None, figment::value::Dict::new()))
+            .unwrap_or_else(|| Table::new(reader, vec![key.to_owned()], None, Dict::new()))
     };
     let gateway = gateway(section("gateway"));
     let log = log(section("log"));

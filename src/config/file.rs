@@ -7,7 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use figment::value::{Dict, Map, Value};
+pub(super) use figment::value::{Dict, Value};
+use figment::value::{Empty, Map};
 use figment::{Metadata, Profile, Provider};
 use toml_edit::{Document, Item, TableLike};
 
@@ -194,7 +195,7 @@ impl Walk {
 }
 
 fn empty() -> Value {
-    Value::from(figment::value::Empty::Unit)
+    Value::from(Empty::Unit)
 }
 
 fn line_at(text: &[u8], offset: usize) -> usize {

@@ -6,12 +6,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use figment::value::{Dict, Value};
 use figment::{Figment, Profile, Provider as _};
 
 use super::effective::Effective;
 use super::fault::{ConfigError, Fault};
-use super::file::{KeyPath, Place, Source};
+use super::file::{Dict, KeyPath, Place, Source, Value};
 use super::secret::Environment;
 use super::table::{Reader, Table};
 use super::{Config, check};

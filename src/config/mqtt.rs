@@ -4,12 +4,11 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use figment::value::{Dict, Value};
-
+use super::file::{self, Dict, Value};
 use super::links::parse_host;
 use super::secret::{self, Secret, WAYS};
 use super::table::Table;
-use super::{MqttConfig, Version, file};
+use super::{MqttConfig, Version};
 
 /// Port of MQTT over plain TCP, as IANA has it.
 const PORT: u16 = 1883;

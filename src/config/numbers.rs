@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use figment::value::Value;
 use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
+use super::file::Value;
 use super::table::Table;
 use crate::point::Kind;
 

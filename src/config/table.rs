@@ -6,12 +6,11 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 
-use figment::value::{Dict, Value};
 use serde_json::Value as Json;
 
 use super::effective::Effective;
 use super::fault::Fault;
-use super::file::{KeyPath, Place, Source};
+use super::file::{Dict, KeyPath, Place, Source, Value};
 use super::later;
 use super::secret::Environment;
 use crate::point;
@@ -113,19 +112,11 @@ impl<'r> Table<'r> {
                 None => {}
             }
             // What is missing is missing from the table around it, or from the main file.
-            match path.split_last() {
-                Some((_, around)) => path = around,
-                None => {
-                    return (
-                        self.reader
-                            .sources
-                            .first()
-                            .map(|s| s.name.clone())
-                            .unwrap_or_default(),
-                        None,
-                    );
-                }
-            }
+            let Some((_, around)) = path.split_last() else {
+                let main = self.reader.sources.first().map(|source| source.name.clone());
+                return (main.unwrap_or_default(), None);
+            };
+            path = around;
         }
     }
 
@@ -272,6 +263,10 @@ impl<'r> Table<'r> {
 
 /// The known key that a person may have meant.
 fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    // No key is this long, and comparing costs length times length.
+    if key.len() > 2 * point::ID_LENGTH {
+        return None;
+    }
     let close = |known: &&str| strsim::damerau_levenshtein(key, known);
     let near = known.iter().copied().min_by_key(|known| close(known))?;
     (close(&near) <= 1 + near.len() / 4).then_some(near)

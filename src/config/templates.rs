@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use figment::value::Dict;
-
-use super::file::Source;
+use super::file::{Dict, Source};
 use super::load;
 use super::table::Table;
 

@@ -5,13 +5,13 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use figment::value::Value;
 use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
+use super::file::{self, Value};
+use super::later;
 use super::table::{Table, list};
 use super::unit::{self, UnitError};
-use super::{file, later};
 use crate::point::Tags;
 
 impl Table<'_> {
