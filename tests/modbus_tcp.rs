@@ -37,6 +37,7 @@ struct Fake {
     port: u16,
     requests: Arc<AtomicU32>,
     connections: Arc<AtomicU32>,
+    closed: Arc<AtomicU32>,
 }
 
 impl Fake {
@@ -46,18 +47,28 @@ impl Fake {
         let script: Arc<Script> = Arc::new(script);
         let requests = Arc::new(AtomicU32::new(0));
         let connections = Arc::new(AtomicU32::new(0));
-        let counts = (Arc::clone(&requests), Arc::clone(&connections));
+        let closed = Arc::new(AtomicU32::new(0));
+        let counts = (
+            Arc::clone(&requests),
+            Arc::clone(&connections),
+            Arc::clone(&closed),
+        );
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 counts.1.fetch_add(1, Ordering::SeqCst);
-                let (script, requests) = (Arc::clone(&script), Arc::clone(&counts.0));
-                std::thread::spawn(move || serve(stream, &*script, &requests));
+                let (script, requests, closed) =
+                    (Arc::clone(&script), Arc::clone(&counts.0), Arc::clone(&counts.2));
+                std::thread::spawn(move || {
+                    serve(stream, &*script, &requests);
+                    closed.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
         Self {
             port,
             requests,
             connections,
+            closed,
         }
     }
 
@@ -258,8 +269,14 @@ async fn a_closed_idle_connection_is_made_again_without_an_error() {
     }
     // A write too, as long as nothing of it was sent; and it is sent once.
     let requests = fake.requests();
-    // The end of the last connection has to arrive first: the fake closes right after its answer.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // The end of the last connection has to arrive first: the fake closes after its answer.
+    let limit = soon();
+    while fake.closed.load(Ordering::SeqCst) < fake.connections() {
+        assert!(Instant::now() < limit, "the fake keeps its connections");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // And the event loop has to see it.
+    tokio::time::sleep(Duration::from_millis(5)).await;
     let read_back = driver.write(&one(7), 0, &words(&[7]), soon()).await;
     assert_eq!(read_back, Ok(words(&[7])));
     assert_eq!(fake.requests(), requests + 2);

@@ -16,7 +16,7 @@ Lines on standard input, each answered by `ok` or what it asks for:
     mode UNIT drip                  one byte at a time
     mode UNIT refuse CODE           an exception
     mode UNIT babble SECONDS        noise without end instead of an answer
-    stats                           `REQUESTS LATE SHORTEST_GAP` (s between an answer and the next request)
+    stats                           `REQUESTS LATE SHORTEST_GAP` (s from an answer to the next request)
     hangup                          closes the line and ends
 
 Answers go out in the order of the requests, one after the other, as a real unit's do.
@@ -126,8 +126,9 @@ def serve(line):
                 kept = b""
                 break
             requests += 1
-            answer(line, frame)
+            # Taken before the answer goes out: a pause of this process must not make the gap look shorter.
             answered = time.monotonic() if not kept else None
+            answer(line, frame)
 
 
 master, slave = os.openpty()

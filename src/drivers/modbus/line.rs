@@ -131,7 +131,10 @@ impl Port {
     pub(super) fn expire(&mut self, unit: u8) -> DriverError {
         match self.asked.came {
             Came::Nothing => {
-                self.quarantine.silent(unit);
+                // A request that found no time to go out is no silence of the unit; a turn of listening is.
+                if self.asked.head.is_some() || self.asked.shape.is_none() {
+                    self.quarantine.silent(unit);
+                }
                 DriverError::Timeout
             }
             Came::Something if self.frames.rest() == 0 => DriverError::Timeout,
