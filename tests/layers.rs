@@ -18,7 +18,7 @@ const TIERS: [&[&str]; 11] = [
     &["buffer"],
     &["drivers"],
     &[
-        "record", "decode", "session", "notify", "config", "clock", "address", "point", "command",
+        "record", "decode", "session", "strict", "notify", "config", "clock", "address", "point", "command",
     ],
 ];
 

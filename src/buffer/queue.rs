@@ -27,7 +27,16 @@ pub const TAIL_BYTES: usize = 8 << 20;
 struct Held {
     numbered: Numbered,
     since: Instant,
-    stored: bool,
+    copy: Copied,
+}
+
+/// What the file has of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copied {
+    Nothing,
+    /// A gap event that has grown since.
+    Older,
+    Same,
 }
 
 /// The places of all records.
@@ -64,7 +73,7 @@ impl Queue {
             .map(|numbered| Held {
                 numbered,
                 since: now,
-                stored: true,
+                copy: Copied::Same,
             })
             .collect();
         Self {
@@ -122,7 +131,7 @@ impl Queue {
         self.tail.push_back(Held {
             numbered: Numbered { name, record },
             since: Instant::now(),
-            stored: false,
+            copy: Copied::Nothing,
         });
         name
     }
@@ -142,7 +151,7 @@ impl Queue {
         self.first.push_back(Held {
             numbered,
             since: Instant::now(),
-            stored: true,
+            copy: Copied::Same,
         });
     }
 
@@ -158,7 +167,7 @@ impl Queue {
                     self.tail.push_back(Held {
                         numbered,
                         since: Instant::now(),
-                        stored: false,
+                        copy: Copied::Nothing,
                     });
                     self.gaps.told(&gap, name);
                 }
@@ -174,20 +183,23 @@ impl Queue {
     fn grow(&mut self, name: Name, record: Record) {
         self.ready.retain(|numbered| numbered.name != name);
         // A commit under way carries the shorter text: this one has to follow it.
-        self.committing.remove(&name);
+        let is_committing = self.committing.remove(&name);
         if let Some(held) = self.tail.iter_mut().find(|held| held.numbered.name == name) {
             self.tail_bytes += record.body.len();
             self.tail_bytes -= held.numbered.record.body.len();
             held.numbered.record = record;
+            if is_committing {
+                held.copy = Copied::Older;
+            }
         } else if let Some(held) = self.first.iter_mut().find(|held| held.numbered.name == name) {
             held.numbered.record = record;
-            held.stored = false;
+            held.copy = Copied::Older;
         } else {
             let numbered = Numbered { name, record };
             self.first.push_back(Held {
                 numbered,
                 since: Instant::now(),
-                stored: false,
+                copy: Copied::Older,
             });
         }
     }
@@ -196,13 +208,17 @@ impl Queue {
     pub fn take(&mut self, limit: usize, only_stored: bool) -> Vec<Numbered> {
         let mut taken = Vec::new();
         while taken.len() < limit {
-            let held = if let Some(index) = self.first.iter().position(|held| held.stored || !only_stored) {
+            let held = if let Some(index) = self
+                .first
+                .iter()
+                .position(|held| held.copy == Copied::Same || !only_stored)
+            {
                 self.first.remove(index)
             } else if let Some(numbered) = self.ready.pop_front() {
                 Some(Held {
                     numbered,
                     since: Instant::now(),
-                    stored: true,
+                    copy: Copied::Same,
                 })
             } else if self.more || only_stored {
                 None
@@ -250,7 +266,7 @@ impl Queue {
             let Some(held) = self.out.remove(name) else {
                 continue;
             };
-            if held.stored || self.committing.contains(name) {
+            if held.copy != Copied::Nothing || self.committing.contains(name) {
                 self.acked.push(*name);
                 self.acked_since.get_or_insert_with(Instant::now);
             }
@@ -315,7 +331,7 @@ impl Queue {
         }
         let held = self.first.iter_mut().chain(self.out.values_mut());
         for held in held.filter(|held| committing.contains(&held.numbered.name)) {
-            held.stored = true;
+            held.copy = Copied::Same;
         }
         // What nobody took is in the file now and leaves memory; its turn is found again by the cursor.
         let before = self.tail.len();
@@ -359,6 +375,6 @@ impl Queue {
 
     fn unstored(&self) -> impl Iterator<Item = &Held> {
         let held = self.tail.iter().chain(self.first.iter()).chain(self.out.values());
-        held.filter(|held| !held.stored && !self.committing.contains(&held.numbered.name))
+        held.filter(|held| held.copy != Copied::Same && !self.committing.contains(&held.numbered.name))
     }
 }

@@ -273,7 +273,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// Whatever happens, a stored record is acknowledged, still there, or named by a gap event, and comes
     /// back the same to the letter; and in the order of their numbers within a run of takes.
