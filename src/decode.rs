@@ -36,8 +36,8 @@ pub use encode::{EncodeError, encode};
 /// readings of the same bits both count. For floats it is compared with the number and with its bits.
 ///
 /// Errors: `Malformed` for data of the wrong length or kind, text that is no number and bytes that are no
-/// UTF-8; `Invalid` for sentinels, digits that are not decimal and what lies outside the type or cannot be
-/// expressed; `NotANumber` for NaN and infinity.
+/// UTF-8; `Invalid` for sentinels, digits that are not decimal and what lies outside the type (text longer
+/// than its `length` too) or cannot be expressed; `NotANumber` for NaN and infinity.
 pub fn decode(point: &Point, raw: &Raw) -> Result<Value, Reason> {
     match (point.kind, raw) {
         (Kind::Bool, Raw::Bit(on)) => Ok(switch(point, *on)),
@@ -70,7 +70,10 @@ pub fn decode(point: &Point, raw: &Raw) -> Result<Value, Reason> {
             let text = text.map_err(|_| Reason::Malformed)?;
             Ok(Value::Text(text.trim_end_matches(' ').to_owned()))
         }
-        (Kind::String { .. }, Raw::Text(text)) => Ok(Value::Text(text.trim().to_owned())),
+        (Kind::String { length }, Raw::Text(text)) => match text.trim() {
+            text if text.len() > usize::from(length) => Err(Reason::Invalid),
+            text => Ok(Value::Text(text.to_owned())),
+        },
         (Kind::String { .. }, Raw::Number(number)) => Ok(Value::Text(number.to_string())),
         (Kind::F32, _) => {
             let number = float32(point, raw)?;

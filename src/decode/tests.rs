@@ -221,7 +221,8 @@ fn text_frames() {
         (Kind::Bool, " ON", Ok(Value::Bool(true))),
         (Kind::Bool, "0", Ok(Value::Bool(false))),
         (Kind::Bool, "maybe", Err(Reason::Malformed)),
-        (Kind::String { length: 3 }, " ST ", Ok(Value::Text("ST".into()))),
+        (Kind::String { length: 2 }, " ST ", Ok(Value::Text("ST".into()))),
+        (Kind::String { length: 2 }, "STA", Err(Reason::Invalid)),
     ] {
         assert_eq!(decode(&point(kind), &text(raw)), expected, "{kind:?} {raw:?}");
     }
