@@ -119,7 +119,7 @@ pub struct MqttConfig {
     pub port: u16,
     /// Protocol version.
     pub version: Version,
-    /// Client identifier; `{gateway}` is filled in, `{random}` not yet (it is kept beside the buffer).
+    /// Client identifier; `{gateway}` is filled in, `{random}` is when the gateway starts: it is kept beside the buffer.
     pub client_id: String,
     /// User name.
     pub username: Option<String>,

@@ -158,14 +158,12 @@ fn url(table: &mut Table) -> Option<(String, u16)> {
     Some((host, port))
 }
 
+/// In a client id; filled in when the gateway starts.
+const RANDOM: &str = "{random}";
+
 fn client_id(table: &mut Table, gateway: &str) -> String {
     let given = table.text("client_id");
     let text = given.as_deref().unwrap_or("fieldgate-{gateway}");
-    if text.contains("{random}") {
-        let help = "use {gateway}, or a text of your own";
-        table.fault("client_id", "{random} in {key} is not in this version yet", help);
-        return text.to_owned();
-    }
     let id = fill(table, "client_id", text, gateway);
     if id.is_empty() || id.len() > LONGEST_TEXT || id.chars().any(char::is_control) {
         let help = "write 1 to 1024 characters, none of them a control character";
@@ -207,12 +205,14 @@ fn prefix(table: &mut Table, gateway: &str) -> String {
 /// Puts the gateway's id into a text; other braces are mistakes.
 fn fill(table: &Table, key: &str, text: &str, gateway: &str) -> String {
     let filled = text.replace("{gateway}", gateway);
-    if filled.contains(['{', '}']) {
-        table.fault(
-            key,
-            "{key} holds a placeholder that is not known",
-            "the only one is {gateway}",
-        );
+    let known = if key == "client_id" {
+        filled.replace(RANDOM, "")
+    } else {
+        filled.clone()
+    };
+    if known.contains(['{', '}']) {
+        let help = "{gateway} is known everywhere, {random} in client_id alone";
+        table.fault(key, "{key} holds a placeholder that is not known", help);
     }
     table.note(key, filled.as_str().into());
     filled
