@@ -22,7 +22,11 @@ pub fn run(files: &[PathBuf]) -> Exit {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match actix::System::new().block_on(gateway::run(config)) {
+    let system = actix::System::new();
+    let ended = system.block_on(gateway::run(config));
+    // Dropping the runtime would wait for threads that a dead resolver holds, for minutes.
+    std::mem::forget(system);
+    match ended {
         Ok(()) => Exit::Done,
         Err(error) => {
             super::complain(&error);
