@@ -97,3 +97,21 @@ reconnect = {{ min = "200ms", max = "1s" }}
         broker.url()
     )
 }
+
+/// The scale as a device `scale`, polled so often, with its own link.
+pub fn scale_device(path: &str, interval: &str) -> String {
+    format!(
+        r#"
+[links.scale]
+driver = "serial"
+path = "{path}"
+frame = {{ end = "\r\n" }}
+[devices.scale]
+link = "scale"
+poll_interval = "{interval}"
+request = "W\r\n"
+decode = {{ regex = '^(?<status>\w\w),(?<weight>[-+ 0-9.]+)kg$' }}
+points.weight = {{ address = "weight", type = "f64", unit = "kg" }}
+"#
+    )
+}

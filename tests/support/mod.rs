@@ -26,9 +26,9 @@ use std::time::Duration;
 #[allow(unused_imports, reason = "each test uses its part")]
 pub use self::{
     broker::Broker,
-    gateway::{Gateway, fieldgate, head},
-    mqtt::{Message, Subscriber, publish},
-    peers::{ModbusPeer, Scale, counting_unit},
+    gateway::{Gateway, fieldgate, head, scale_device},
+    mqtt::{Message, Records, Subscriber, publish},
+    peers::{ModbusPeer, Scale},
     process::Process,
 };
 

@@ -1,6 +1,7 @@
 //! MQTT seen from outside: mosquitto's own clients.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
@@ -142,4 +143,58 @@ pub fn publish(broker: &Broker, topic: &str, payload: &str, arguments: &[&str]) 
         .output()
         .unwrap();
     assert!(output.status.success(), "mosquitto_pub: {output:?}");
+}
+
+/// What arrived, by the names of the records.
+pub struct Records {
+    payloads: BTreeMap<(u64, u64), String>,
+}
+
+impl Records {
+    /// Sorts the messages. Fails when a record that came again was not the same to the letter.
+    pub fn of(messages: &[Message]) -> Self {
+        let mut payloads: BTreeMap<(u64, u64), String> = BTreeMap::new();
+        for message in messages {
+            if let Some(name) = message.name() {
+                let payload = message.first_payload();
+                let first = payloads.entry(name).or_insert_with(|| payload.clone());
+                assert_eq!(
+                    *first, payload,
+                    "the record {name:?} came again with another content"
+                );
+            }
+        }
+        Self { payloads }
+    }
+
+    /// The runs, in order.
+    pub fn runs(&self) -> Vec<u64> {
+        let mut runs: Vec<u64> = self.payloads.keys().map(|(run, _)| *run).collect();
+        runs.dedup();
+        runs
+    }
+
+    /// The numbers of a run that did not come, up to its last one that did.
+    pub fn holes(&self, run: u64) -> Vec<u64> {
+        let last = self
+            .payloads
+            .keys()
+            .filter(|(of, _)| *of == run)
+            .map(|(_, seq)| *seq)
+            .max();
+        let came = |seq: &u64| self.payloads.contains_key(&(run, *seq));
+        (1..=last.unwrap_or_default()).filter(|seq| !came(seq)).collect()
+    }
+
+    /// The answers of the scale that came, as it counts them.
+    pub fn weighings(&self) -> BTreeSet<u64> {
+        let json = self
+            .payloads
+            .values()
+            .map(|text| serde_json::from_str::<Value>(text).unwrap());
+        let weights = json.filter_map(|json| json["values"]["weight"].as_f64());
+        weights
+            .map(|weight| format!("{}", weight - 0.5).parse().unwrap())
+            .collect()
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{LIMIT, Process, project, python};
 
@@ -56,15 +56,28 @@ impl Scale {
         let path = line.trim_start_matches("path ").to_owned();
         Self { path, process }
     }
+
+    /// How many answers it has sent: the last one weighed this many kilograms and a half.
+    pub fn sent(&self) -> u64 {
+        count_sent(&self.process.lines())
+    }
+
+    /// Waits until it has sent `more` answers from now on, and returns how many there are.
+    pub fn wait_sent(&self, more: u64) -> u64 {
+        let goal = self.sent() + more;
+        self.process.wait(&format!("answer {goal}"), LIMIT, |lines| {
+            Some(count_sent(lines)).filter(|sent| *sent >= goal)
+        })
+    }
+}
+
+fn count_sent(lines: &[String]) -> u64 {
+    let last = lines.iter().rev().find_map(|line| line.strip_prefix("sent "));
+    last.map_or(0, |count| count.parse().unwrap())
 }
 
 fn peer(script: &str) -> Command {
     let mut command = Command::new(python());
     command.arg(project().join("tests/peers").join(script));
     command
-}
-
-/// One unit with one input register that counts its reads, the simplest device whose every poll differs.
-pub fn counting_unit() -> Value {
-    json!({"1": {"counter": 0}})
 }
