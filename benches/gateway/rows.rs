@@ -36,8 +36,8 @@ pub(crate) struct Rows {
     pub(crate) missing: u64,
     /// Messages whose values do not belong together.
     pub(crate) wrong: u64,
-    /// Records that are no readings, as text.
-    pub(crate) others: Vec<String>,
+    /// Records that are no readings: events, among them those that name losses.
+    pub(crate) others: u64,
 }
 
 const WIDTH: usize = 7 * 8;
@@ -72,7 +72,6 @@ impl Rows {
     pub(crate) fn load(head: &str, rows: &[u8]) -> Result<Self> {
         let head: serde_json::Value = serde_json::from_str(head)?;
         let number = |key: &str| head.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
-        let others = head.get("others").cloned().unwrap_or_default();
         let list = rows.chunks_exact(WIDTH).map(|row| {
             let (numbers, _) = row.as_chunks::<8>();
             let mut numbers = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes));
@@ -97,7 +96,7 @@ impl Rows {
             repeats: number("repeats"),
             missing: number("missing"),
             wrong: number("wrong"),
-            others: serde_json::from_value(others)?,
+            others: number("others"),
         })
     }
 

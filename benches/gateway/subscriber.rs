@@ -94,8 +94,7 @@ impl Log {
             return; // status and info: no record, no number
         };
         if row.readings == 0 {
-            let text = String::from_utf8_lossy(payload).into_owned();
-            self.rows.others.push(text);
+            self.rows.others += 1;
         } else {
             self.messages += 1;
         }

@@ -51,6 +51,7 @@ pub(super) fn measure(stage: &mut Stage, kind: Kind) -> Result<Vec<Figure>> {
         Figure::open("device to subscriber, p50, ms", 1, p50),
         Figure::open("device to subscriber, p99, ms", 1, p99),
         Figure::open("written to disk, KiB/s", 0, written),
+        Figure::open("events (losses and others)", 0, count(rows.others)),
         Figure::open("orderly stop, s", 2, ending.as_secs_f64()),
     ])
 }

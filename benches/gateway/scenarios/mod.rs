@@ -105,7 +105,7 @@ fn between(from: u64, to: u64) -> f64 {
 
 /// Readings in the rows.
 fn readings<'a>(rows: impl Iterator<Item = &'a Row>) -> f64 {
-    rows.map(|row| f64::from(row.readings)).sum()
+    rows.fold(0.0, |sum, row| sum + f64::from(row.readings)) // an empty `sum()` is -0
 }
 
 /// The figures that must be right before any other counts: nothing missing, nothing mixed up.

@@ -49,6 +49,7 @@ pub(super) fn measure(stage: &mut Stage, kind: Kind) -> Result<Vec<Figure>> {
             fresh.then(|| count(rows.missing)),
             Target::Zero,
         ),
+        Figure::open("events (losses and others)", 0, count(rows.others)),
         Figure::open("records that came twice", 0, count(rows.repeats)),
         Figure::open(
             "longest gap between polls, ms",
