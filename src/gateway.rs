@@ -19,6 +19,7 @@ use crate::buffer::store::StoreError;
 use crate::buffer::{self, Buffer, Close, GetStats};
 use crate::commands::{self, Commands, Target};
 use crate::config::Config;
+use crate::drivers;
 use crate::link::{self, Link};
 use crate::point::{Device, LinkId};
 use crate::status::Status;
@@ -116,6 +117,10 @@ async fn start(config: Config) -> Result<Actors, GatewayError> {
                 .filter(|device| device.link == id)
                 .cloned()
                 .collect(),
+            driver: Rc::new({
+                let config = config.clone();
+                move || drivers::create(&config)
+            }),
             config,
             buffer: buffer.clone().recipient(),
             status: status.clone().recipient(),

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::buffer::Append;
 use crate::clock::{Clock, Timestamp};
 use crate::config::LinkConfig;
-use crate::drivers::{self};
+use crate::drivers::Driver;
 use crate::point::{Device, DeviceId};
 use crate::record::{self};
 use crate::session::Backoff;
@@ -26,6 +26,8 @@ mod job;
 mod poll;
 mod schedule;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use job::Job;
 pub use job::{Task, TaskError, TaskResult, Values};
@@ -59,6 +61,8 @@ pub struct Stop;
 pub struct Setup {
     /// The link.
     pub config: LinkConfig,
+    /// Makes its driver, at the start and after a panic.
+    pub driver: Rc<dyn Fn() -> Box<dyn Driver>>,
     /// Its devices.
     pub devices: Vec<Rc<Device>>,
     /// Where records go.
@@ -143,7 +147,7 @@ impl Handler<Stop> for Link {
 
 /// Begins one session after the other until the link is stopped.
 async fn run(setup: Setup, mut jobs: mpsc::Receiver<Job>, mut stop: watch::Receiver<bool>) {
-    let mut driver = drivers::create(&setup.config);
+    let mut driver = (setup.driver)();
     let mut schedule = Schedule::new(&setup.devices);
     let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
     let mut held = None;
@@ -174,7 +178,7 @@ async fn run(setup: Setup, mut jobs: mpsc::Receiver<Job>, mut stop: watch::Recei
                         detail,
                     ))
                     .await;
-                driver = drivers::create(&setup.config);
+                driver = (setup.driver)();
             }
         }
         if let Some(job) = Option::take(&mut held) {
