@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 
 use figment::{Figment, Profile, Provider as _};
 
@@ -24,7 +26,55 @@ const DEPTH: usize = 8;
 /// Loads and checks the configuration: the files, `conf.d/*.toml` beside each, and the environment.
 pub fn load(files: &[impl AsRef<Path>]) -> Result<Config, ConfigError> {
     let environment = std::env::vars_os().collect();
-    load_with(files, &environment).map(|(config, _)| config)
+    let files: Vec<PathBuf> = files.iter().map(|file| file.as_ref().to_owned()).collect();
+    // Ten thousand small values are read to make a few large ones. Among what lives on, the C library would keep
+    // their memory for ever: 5 MiB for a thousand points. Each thread has an arena of its own, so they
+    // live and die in that of a helper thread, and what stays is made in this one.
+    let (read_sender, read_receiver) = mpsc::channel();
+    let (done_sender, done_receiver) = mpsc::channel::<Read>();
+    let helper = thread::spawn({
+        let environment = Environment::clone(&environment);
+        move || {
+            if read_sender.send(read(&files, &environment)).is_ok() {
+                drop(done_receiver.recv());
+            }
+            // Freeing a large block makes the library join the small ones and give the arena back.
+            drop(std::hint::black_box(vec![0_u8; 100 << 10]));
+        }
+    });
+    let result = match read_receiver.recv() {
+        Ok(Ok(read)) => {
+            let config = extract(&read, &environment, None).map(|(config, _)| config);
+            drop(done_sender.send(read));
+            config
+        }
+        Ok(Err(error)) => Err(error),
+        Err(mpsc::RecvError) => Err(incomplete()),
+    };
+    drop(helper.join());
+    result
+}
+
+/// What the files and the environment say.
+struct Read {
+    sources: Vec<Source>,
+    root: Dict,
+    faults: Vec<Fault>,
+    warnings: Vec<String>,
+}
+
+fn read(files: &[impl AsRef<Path>], environment: &Environment) -> Result<Read, ConfigError> {
+    let mut sources = read_files(files)?;
+    let merged = merge(&sources);
+    let (variables, faults, warnings) = read_environment(environment, &merged);
+    sources.push(variables);
+    let root = merge(&sources);
+    Ok(Read {
+        sources,
+        root,
+        faults,
+        warnings,
+    })
 }
 
 /// The same with another environment, and with the effective values.
@@ -32,20 +82,27 @@ pub fn load_with(
     files: &[impl AsRef<Path>],
     environment: &Environment,
 ) -> Result<(Config, Effective), ConfigError> {
-    let mut sources = read_files(files)?;
-    let merged = merge(&sources);
-    let (variables, mut faults, warnings) = read_environment(environment, &merged);
-    sources.push(variables);
-    let root = merge(&sources);
+    let read = read(files, environment)?;
+    extract(&read, environment, Some(Effective::default()))
+}
 
+fn extract(
+    read: &Read,
+    environment: &Environment,
+    effective: Option<Effective>,
+) -> Result<(Config, Effective), ConfigError> {
+    let mut faults = read.faults.clone();
     let reader = Reader {
-        sources: &sources,
+        sources: &read.sources,
         environment,
         faults: RefCell::default(),
-        warnings: RefCell::new(warnings),
-        effective: RefCell::default(),
+        warnings: RefCell::new(read.warnings.clone()),
+        effective: RefCell::new(effective),
     };
-    let config = check::read(&reader, Table::new(&reader, KeyPath::new(), None, root));
+    let config = check::read(
+        &reader,
+        Table::new(&reader, KeyPath::new(), None, read.root.clone()),
+    );
     faults.append(&mut reader.faults.borrow_mut());
     if !faults.is_empty() {
         return Err(ConfigError::new(faults));
@@ -53,16 +110,20 @@ pub fn load_with(
     match config {
         Some(mut config) => {
             config.warnings = reader.warnings.take();
-            Ok((config, reader.effective.take()))
+            Ok((config, reader.effective.take().unwrap_or_default()))
         }
         // Nothing is left out without a fault; should it be, it is not loaded either.
-        None => Err(ConfigError::new(vec![Fault {
-            source: PathBuf::new(),
-            line: None,
-            what: "the configuration is incomplete".to_owned(),
-            help: None,
-        }])),
+        None => Err(incomplete()),
     }
+}
+
+fn incomplete() -> ConfigError {
+    ConfigError::new(vec![Fault {
+        source: PathBuf::new(),
+        line: None,
+        what: "the configuration is incomplete".to_owned(),
+        help: None,
+    }])
 }
 
 /// Lays trees over one another; the last wins, tables merge.

@@ -22,7 +22,8 @@ pub(super) struct Reader<'s> {
     pub(super) environment: &'s Environment,
     pub(super) faults: RefCell<Vec<Fault>>,
     pub(super) warnings: RefCell<Vec<String>>,
-    pub(super) effective: RefCell<Effective>,
+    /// Only who prints it needs it.
+    pub(super) effective: RefCell<Option<Effective>>,
 }
 
 impl Reader<'_> {
@@ -130,7 +131,9 @@ impl<'r> Table<'r> {
     }
 
     pub(super) fn note(&self, key: &str, value: Json) {
-        self.reader.effective.borrow_mut().note(&self.path, key, value);
+        if let Some(effective) = &mut *self.reader.effective.borrow_mut() {
+            effective.note(&self.path, key, value);
+        }
     }
 
     /// Takes a key. The flag says that it comes from the environment, where everything is text.
