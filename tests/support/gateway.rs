@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use super::{Broker, LIMIT, Process};
 
@@ -36,8 +37,11 @@ impl Gateway {
         let mut command = fieldgate();
         command.arg("run").arg("--config").arg(&config);
         command.envs(environment.iter().map(|(key, value)| (key, value)));
+        let process = Process::start("fieldgate run", &mut command);
+        // Fails here and now when it refuses the configuration.
+        process.wait_line("polling", LIMIT);
         Self {
-            process: Process::start("fieldgate run", &mut command),
+            process,
             config,
             environment,
         }
@@ -112,6 +116,41 @@ poll_interval = "{interval}"
 request = "W\r\n"
 decode = {{ regex = '^(?<status>\w\w),(?<weight>[-+ 0-9.]+)kg$' }}
 points.weight = {{ address = "weight", type = "f64", unit = "kg" }}
+"#
+    )
+}
+
+/// A boiler of pymodbus, its registers by their addresses.
+pub fn boiler_units() -> Value {
+    json!({
+        "1": {"holding": {"40": [475], "41": [7], "50": [1, 2]}, "coil": {"4": [false]}, "counter": 0},
+        "2": {}
+    })
+}
+
+/// The boiler as a device `boiler`, polled so often, with its own link; and a `chimney` without registers.
+pub fn boiler_device(address: &str, interval: &str) -> String {
+    format!(
+        r#"
+[links.plc]
+driver = "modbus-tcp"
+address = "{address}"
+timeout = "5s"
+[devices.boiler]
+link = "plc"
+address = 1
+poll_interval = "{interval}"
+[devices.boiler.points]
+count = {{ address = "input:0", type = "u16" }}
+setpoint = {{ address = "holding:40", type = "i16", scale = 0.1, unit = "°C", writable = true, min = 20.0, max = 75.0 }}
+fixed = {{ address = "holding:41", type = "u16" }}
+total = {{ address = "holding:50", type = "u32", writable = true }}
+pump = {{ address = "coil:4", type = "bool", writable = true }}
+[devices.chimney]
+link = "plc"
+address = 2
+poll_interval = "{interval}"
+points.gone = {{ address = "holding:900", type = "u16", writable = true }}
 "#
     )
 }

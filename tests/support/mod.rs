@@ -26,7 +26,7 @@ use std::time::Duration;
 #[allow(unused_imports, reason = "each test uses its part")]
 pub use self::{
     broker::Broker,
-    gateway::{Gateway, fieldgate, head, scale_device},
+    gateway::{Gateway, boiler_device, boiler_units, fieldgate, head, scale_device},
     mqtt::{Message, Records, Subscriber, publish},
     peers::{ModbusPeer, Scale},
     process::Process,

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{LIMIT, Process, project, python};
@@ -30,6 +31,11 @@ impl ModbusPeer {
         let line = process.wait_line("listening ", LIMIT);
         let address = line.trim_start_matches("listening ").to_owned();
         Self { address, process }
+    }
+
+    /// Freezes it (STOP) or lets it go on (CONT): its connections stay open meanwhile.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// The writes that reached the device, one text each: `UNIT AREA ADDRESS [VALUES]`.
