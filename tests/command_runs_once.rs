@@ -1,5 +1,10 @@
 //! An id runs once: the device counts. A repeat gets the stored outcome in a new record, also after a restart.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod support;
 

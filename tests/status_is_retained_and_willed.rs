@@ -1,6 +1,11 @@
 //! The retained status says `online` while the gateway is there, and why it is `offline` when it is not: by its own
 //! word after an orderly stop, by the broker's after a crash.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod support;
 
