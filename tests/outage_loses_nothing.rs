@@ -8,6 +8,7 @@
 
 mod support;
 
+use rustix::process::Signal;
 use support::{Broker, Gateway, LIMIT, Records, Scale, Subscriber, head, publish, scale_device};
 
 #[test]
@@ -48,6 +49,36 @@ fn a_broker_that_restarts_gets_every_record_unchanged() {
             .any(|message| message.payload.contains(r#""backlog":true"#)),
         "nothing was marked as backlog"
     );
+}
+
+#[test]
+fn what_a_dying_broker_took_but_did_not_acknowledge_is_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start();
+    let scale = Scale::start();
+    let before = Subscriber::start(&broker, "fieldgate/g/#");
+    let config = head(folder.path(), &broker) + &scale_device(&scale.path, "20ms");
+    let mut gateway = Gateway::run(folder.path(), &config);
+    before.wait_json("fieldgate/g/scale/readings", "a reading", |_| true);
+    // From here on the broker takes bytes and says nothing.
+    broker.freeze();
+    scale.wait_sent(100);
+    // The gateway stands still until somebody is there to see what it sends.
+    gateway.process().signal(Signal::STOP);
+    broker.kill();
+    broker.start_again();
+    let after = Subscriber::start(&broker, "fieldgate/g/#");
+    gateway.process().signal(Signal::CONT);
+    let goal = scale.wait_sent(50);
+    after.wait("every weighing", LIMIT, |messages| {
+        let all = [before.messages(), messages.to_vec()].concat();
+        let weighings = Records::of(&all).weighings();
+        (1..=goal)
+            .all(|weighing| weighings.contains(&weighing))
+            .then_some(())
+    });
+    let all = Records::of(&[before.messages(), after.messages()].concat());
+    assert_eq!(all.holes(all.runs()[0]), Vec::<u64>::new());
 }
 
 #[test]
