@@ -4,6 +4,8 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 # mosquitto lies where only root looks; rustup's folder is missing until the next login.
+# The same random cases every time: a red run means the change, not the dice. Set another to search further.
+export PROPTEST_RNG_SEED ?= 20260301
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := build

@@ -35,10 +35,11 @@ fn words_of_the_wrong_number_are_malformed() {
 }
 
 proptest! {
+    // Scales up to 1,000: beyond, 20 digits and five decimals no longer fit a Decimal, and that is Invalid.
     #[test]
     fn what_was_decoded_encodes_and_decodes_to_itself(
         kind in any_kind(), order in any_order(), wire in any::<[u16; 4]>(),
-        scale in any_decimal(100_000), offset in any_decimal(100_000), plain in any::<bool>(),
+        scale in any_decimal(1_000), offset in any_decimal(1_000), plain in any::<bool>(),
     ) {
         let mut p = point(kind);
         p.order = order;
