@@ -28,7 +28,7 @@ demo: ## see it work: a broker, simulated devices and the gateway, until Ctrl-C 
 
 bench: ## measure
 	@tests/setup.sh test
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench gateway
 
 lint: ## formatting and clippy, as CI wants them
 	@tests/setup.sh build

@@ -290,11 +290,14 @@ impl Queue {
     /// When the next commit is due: `window` after the oldest record that is only in memory was made.
     #[must_use]
     pub fn commit_due(&self, window: Duration, delete_window: Duration) -> Option<Instant> {
+        // The tail is in the order of making; the other two are short.
+        let elsewhere = self.first.iter().chain(self.out.values());
         let oldest = self
-            .unstored()
-            .map(|held| held.since)
-            .min()
-            .map(|since| since + window);
+            .tail
+            .front()
+            .into_iter()
+            .chain(elsewhere.filter(|held| held.copy != Copied::Same));
+        let oldest = oldest.map(|held| held.since).min().map(|since| since + window);
         let delete = self.acked_since.map(|since| since + delete_window);
         match (oldest, delete) {
             (Some(a), Some(b)) => Some(a.min(b)),

@@ -60,7 +60,7 @@ impl Life<'_> {
                     in_a_row += 1;
                     *held = Some(job);
                 }
-                () = sleep_until(due), if may_poll => {
+                () = wait_until(due), if may_poll => {
                     in_a_row = 0;
                     let poll = match next {
                         Some((_, device, requests)) => current.insert(Poll::new(device, requests)),
@@ -78,6 +78,13 @@ impl Life<'_> {
                 }
             }
         }
+    }
+}
+
+/// The timer works in whole milliseconds; what is due already does not wait for the next.
+async fn wait_until(due: Instant) {
+    if due > Instant::now() {
+        sleep_until(due).await;
     }
 }
 

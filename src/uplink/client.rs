@@ -5,7 +5,6 @@
 //! because after a reconnect the old one sends again by itself, or never answers. Its persistence, offline queue and
 //! automatic reconnect stay off: the buffer alone keeps records.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc as thread_mpsc};
 use std::thread;
@@ -14,6 +13,7 @@ use std::time::Duration;
 use paho_mqtt as mqtt;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::wire::Lost;
 use crate::command;
 use crate::config::{Secret, Version};
 
@@ -22,13 +22,18 @@ use crate::config::{Secret, Version};
 const INBOX: usize = 256;
 /// paho's own bound on publishes in flight; ours is smaller, and retained messages come on top of it.
 const PAHO_INFLIGHT: i32 = 2_000;
+/// How often a client on its way out is looked at.
+const LEAVING: Duration = Duration::from_millis(20);
 /// Longest wait for a DISCONNECT to leave.
 const DISCONNECT: Duration = Duration::from_secs(2);
 
 /// How a connection is made.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
-    pub(super) address: SocketAddr,
+    /// Where paho connects to.
+    pub(super) uri: String,
+    /// Turns into the reason when the connection is lost.
+    pub(super) lost: Lost,
     pub(super) version: Version,
     pub(super) client_id: String,
     pub(super) username: Option<String>,
@@ -171,23 +176,52 @@ impl Client {
     }
 }
 
+/// A paho client, connected or on its way out.
+struct Live {
+    client: mqtt::AsyncClient,
+    version: Version,
+    /// The callbacks of its CONNECT hold this too, and paho's thread drops them a moment after it told the
+    /// outcome, with its own copy of the client. Were that the last copy, the client would be destroyed inside
+    /// paho's callback, under the lock that destroying takes: every MQTT call would hang for ever. So a client
+    /// goes only when nobody else holds this.
+    held: Arc<()>,
+}
+
 /// The thread: one call after the other, for the client of the present connection.
 fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64>) {
-    let mut client: Option<(mqtt::AsyncClient, Version)> = None;
-    while let Ok(call) = queue.recv() {
+    let mut live: Option<Live> = None;
+    let mut leaving: Vec<Live> = Vec::new();
+    loop {
+        leaving.retain(|live| Arc::strong_count(&live.held) > 1);
+        let call = if leaving.is_empty() {
+            queue.recv().ok()
+        } else {
+            match queue.recv_timeout(LEAVING) {
+                Ok(call) => Some(call),
+                Err(thread_mpsc::RecvTimeoutError::Timeout) => continue,
+                Err(thread_mpsc::RecvTimeoutError::Disconnected) => None,
+            }
+        };
+        let Some(call) = call else { return };
         // An answer that nobody waits for any more belongs to a session that has ended.
         match call {
             Call::Connect(options, answer) => {
-                drop(client.take());
-                let (result, made) = match connect(&options, refused) {
-                    Ok((made, connection)) => (Ok(connection), Some((made, options.version))),
-                    Err(error) => (Err(error), None),
-                };
-                client = made;
-                drop(answer.send(result));
+                leaving.extend(live.take());
+                leaving.retain(|live| Arc::strong_count(&live.held) > 1);
+                match connect(&options, refused) {
+                    Ok((made, result)) => {
+                        if result.is_ok() {
+                            live = Some(made);
+                        } else {
+                            leaving.push(made);
+                        }
+                        drop(answer.send(result));
+                    }
+                    Err(error) => drop(answer.send(Err(error))),
+                }
             }
             Call::Publish(messages, answer) => {
-                let Some((client, version)) = &client else {
+                let Some(Live { client, version, .. }) = &live else {
                     continue;
                 };
                 let deliveries = messages
@@ -196,14 +230,14 @@ fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64>) {
                 drop(answer.send(deliveries.collect()));
             }
             Call::Subscribe(filters, answer) => {
-                let Some((client, version)) = &client else {
+                let Some(Live { client, version, .. }) = &live else {
                     continue;
                 };
                 drop(answer.send(subscribe(client, *version, &filters)));
             }
-            Call::Abandon => drop(client.take()),
+            Call::Abandon => leaving.extend(live.take()),
             Call::Disconnect(answer) => {
-                if let Some((client, _)) = client.take() {
+                if let Some(Live { client, .. }) = &live {
                     let options = mqtt::DisconnectOptionsBuilder::new()
                         .timeout(DISCONNECT)
                         .finalize();
@@ -211,6 +245,9 @@ fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64>) {
                         tracing::debug!(%error, "DISCONNECT");
                     }
                 }
+                leaving.extend(live.take());
+                // Before the answer: the process may end after it, and must not end inside paho.
+                leaving.retain(|live| Arc::strong_count(&live.held) > 1);
                 if answer.send(()).is_err() {
                     tracing::debug!("nobody waits for the DISCONNECT");
                 }
@@ -222,19 +259,21 @@ fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64>) {
 fn connect(
     options: &Options,
     refused: &Arc<AtomicU64>,
-) -> Result<(mqtt::AsyncClient, Connection), ClientError> {
+) -> Result<(Live, Result<Connection, ClientError>), ClientError> {
     let broken = |error: mqtt::Error| ClientError::Unreachable(error.to_string());
     let create = mqtt::CreateOptionsBuilder::new()
-        .server_uri(format!("tcp://{}", options.address))
+        .server_uri(options.uri.clone())
         .client_id(options.client_id.clone())
         .mqtt_version(paho_version(options.version))
         .persistence(mqtt::PersistenceType::None)
         .send_while_disconnected(false)
+        // Also bounds what is handed over while connected; with 100, its default, a refusal is no rare thing.
+        .max_buffered_messages(PAHO_INFLIGHT)
         .finalize();
     let client = mqtt::AsyncClient::new(create).map_err(broken)?;
 
     let (inbox_sender, inbox) = mpsc::channel(INBOX);
-    let (lost_sender, lost) = watch::channel(None);
+    let (lost_sender, lost) = (options.lost.clone(), options.lost.subscribe());
     let refused = refused.clone();
     client.set_message_callback(move |_, message| {
         if let Some(message) = message
@@ -280,26 +319,38 @@ fn connect(
     }
     // paho's own limit comes first; the second covers a stuck lock.
     let limit = options.connect_timeout + Duration::from_secs(5);
-    let response = client
-        .connect(builder.finalize())
-        .wait_for(limit)
-        .map_err(|error| match error {
-            mqtt::Error::ReasonCode(code, _) => ClientError::Refused(code.to_string()),
-            mqtt::Error::ConnectReturn(code) => ClientError::Refused(code.to_string()),
-            other => ClientError::Unreachable(other.to_string()),
-        })?;
-    let connection = Connection {
-        session_present: response
-            .connect_response()
-            .is_some_and(|response| response.session_present),
-        receive_maximum: response
-            .properties()
-            .get(mqtt::PropertyCode::ReceiveMaximum)
-            .and_then(|property| property.get_u16()),
-        inbox,
-        lost,
+    let held = Arc::new(());
+    let (on_success, on_failure) = (held.clone(), held.clone());
+    let token = client.connect_with_callbacks(
+        builder.finalize(),
+        move |_, _| drop(Arc::downgrade(&on_success)),
+        move |_, _, _| drop(Arc::downgrade(&on_failure)),
+    );
+    let result = match token.wait_for(limit) {
+        Ok(response) => Ok(Connection {
+            session_present: response
+                .connect_response()
+                .is_some_and(|response| response.session_present),
+            receive_maximum: response
+                .properties()
+                .get(mqtt::PropertyCode::ReceiveMaximum)
+                .and_then(|property| property.get_u16()),
+            inbox,
+            lost,
+        }),
+        Err(mqtt::Error::ReasonCode(code, _)) => Err(ClientError::Refused(code.to_string())),
+        Err(mqtt::Error::ConnectReturn(code)) => Err(ClientError::Refused(code.to_string())),
+        Err(other) => Err(ClientError::Unreachable(other.to_string())),
     };
-    Ok((client, connection))
+    let version = options.version;
+    Ok((
+        Live {
+            client,
+            version,
+            held,
+        },
+        result,
+    ))
 }
 
 fn subscribe(client: &mqtt::AsyncClient, version: Version, filters: &[String]) -> Result<(), ClientError> {

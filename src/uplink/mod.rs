@@ -20,6 +20,7 @@ mod drain;
 mod listen;
 mod session;
 mod topics;
+mod wire;
 
 use client::Client;
 use session::{End, Life};

@@ -11,6 +11,7 @@ use super::client::{Client, ClientError, Connection, Options, Outgoing, delivere
 use super::drain::Drain;
 use super::listen::{Marker, listen};
 use super::topics::Topics;
+use super::wire::Wire;
 use crate::buffer::Rewind;
 use crate::clock::Timestamp;
 use crate::record::Body;
@@ -79,10 +80,19 @@ impl Life {
                 )));
             }
         };
-        let mut last = ClientError::Unreachable(format!("{broker}: the name has no address"));
+        let mut failed = ClientError::Unreachable(format!("{broker}: the name has no address"));
         for address in addresses {
+            let wire = match Wire::open(address, config.connect_timeout).await {
+                Ok(wire) => wire,
+                Err(error) => {
+                    failed = ClientError::Unreachable(format!("{broker} ({address}): {error}"));
+                    continue;
+                }
+            };
+            let (lost, _) = watch::channel(None);
             let options = Options {
-                address,
+                uri: wire.uri(),
+                lost: lost.clone(),
                 version: config.version,
                 client_id: config.client_id.clone(),
                 username: config.username.clone(),
@@ -93,12 +103,13 @@ impl Life {
                 connect_timeout: config.connect_timeout,
                 will: self.gateway_status(State::Offline, Some("connection lost")),
             };
+            actix::spawn(wire.carry(lost));
             match self.client.connect(options).await {
                 Ok(connection) => return Ok(connection),
-                Err(error) => last = error,
+                Err(error) => failed = error,
             }
         }
-        Err(last)
+        Err(failed)
     }
 
     /// One life of a connection.

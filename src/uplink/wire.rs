@@ -1,0 +1,169 @@
+//! The byte stream under paho: a Unix socket of our own, carried to the broker's TCP connection.
+//!
+//! paho 1.3.16 frees a message twice when the socket refuses a publish, which is what a dying broker's does: the
+//! process then aborts when the client is destroyed (eclipse-paho/paho.mqtt.c#1621). So paho never sees a broken
+//! socket. When the broker is gone, this side says so, goes on swallowing what paho still writes, and
+//! closes only when paho has closed its end. It also keeps names and addresses out of paho, which looks
+//! them up under a lock.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, UnixListener, UnixStream, tcp};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Bytes carried at a time.
+const BUFFER: usize = 16 << 10;
+/// paho opens its end within this, or never.
+const ACCEPT: Duration = Duration::from_secs(30);
+
+/// Turns into the reason when the connection is lost.
+pub(super) type Lost = watch::Sender<Option<String>>;
+
+/// A connection to the broker that waits for paho.
+#[derive(Debug)]
+pub(super) struct Wire {
+    broker: TcpStream,
+    listener: UnixListener,
+    socket: SocketFile,
+}
+
+/// Removes the socket's file: nobody else has to find it.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(path = %self.0.display(), %error, "cannot be removed");
+        }
+    }
+}
+
+impl Wire {
+    /// Connects to the broker within `limit`.
+    pub(super) async fn open(address: SocketAddr, limit: Duration) -> io::Result<Self> {
+        let broker = timeout(limit, TcpStream::connect(address))
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
+        broker.set_nodelay(true)?;
+        let (listener, socket) = listen()?;
+        Ok(Self {
+            broker,
+            listener,
+            socket,
+        })
+    }
+
+    /// Where paho connects to.
+    pub(super) fn uri(&self) -> String {
+        format!("unix://{}", self.socket.0.display())
+    }
+
+    /// Carries both ways until paho has closed its end.
+    pub(super) async fn carry(self, lost: Lost) {
+        let Self {
+            broker,
+            listener,
+            socket,
+        } = self;
+        let paho = timeout(ACCEPT, accept(&listener)).await;
+        drop((listener, socket));
+        let Ok(Ok(paho)) = paho else {
+            tracing::debug!("paho did not open its end");
+            return;
+        };
+        let (mut from_paho, mut to_paho) = paho.into_split();
+        let (mut from_broker, mut to_broker) = broker.into_split();
+        let mut answered = false;
+        let reason = tokio::select! {
+            ended = up(&mut from_paho, &mut to_broker) => match ended {
+                Ok(()) => return,
+                Err(error) => error.to_string(),
+            },
+            ended = down(&mut from_broker, &mut to_paho, &mut answered) => match ended {
+                Ok(()) => "closed by the broker".to_owned(),
+                Err(error) => error.to_string(),
+            },
+        };
+        drop((from_broker, to_broker));
+        lost.send_if_modified(|lost| {
+            let is_first = lost.is_none();
+            lost.get_or_insert(reason);
+            is_first
+        });
+        // Before the broker's first answer nothing was published, and paho has to see that its connect failed.
+        if answered {
+            swallow(&mut from_paho).await;
+        }
+        drop(to_paho);
+    }
+}
+
+/// A socket under a name that nobody can guess, in the first folder that takes it.
+fn listen() -> io::Result<(UnixListener, SocketFile)> {
+    let name: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
+    let own = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+    // A socket's path has at most 107 bytes, so a deep TMPDIR may be too long.
+    let folders = own
+        .into_iter()
+        .chain([std::env::temp_dir(), Path::new("/tmp").to_owned()]);
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for folder in folders {
+        let path = folder.join(format!("fieldgate-{name}.sock"));
+        match UnixListener::bind(&path) {
+            Ok(listener) => return Ok((listener, SocketFile(path))),
+            Err(error) => last = io::Error::new(error.kind(), format!("{}: {error}", path.display())),
+        }
+    }
+    Err(last)
+}
+
+/// Takes the connection of this very process; others on the machine are turned away.
+async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let peer = stream.peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok());
+        if peer == Some(std::process::id()) {
+            return Ok(stream);
+        }
+        tracing::warn!(
+            pid = peer,
+            "another process tried to take the MQTT client's connection"
+        );
+    }
+}
+
+async fn up(from: &mut OwnedReadHalf, to: &mut tcp::OwnedWriteHalf) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(());
+        };
+        to.write_all(bytes).await?;
+    }
+}
+
+async fn down(from: &mut tcp::OwnedReadHalf, to: &mut OwnedWriteHalf, answered: &mut bool) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(());
+        };
+        *answered = true;
+        to.write_all(bytes).await?;
+    }
+}
+
+/// Reads until paho closes its end.
+async fn swallow(from: &mut OwnedReadHalf) {
+    let mut buffer = vec![0; BUFFER];
+    while from.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
+}
