@@ -194,7 +194,11 @@ impl Actors {
         match timeout(ANSWER, self.buffer.send(GetStats)).await {
             Ok(Ok(stats)) => {
                 tracing::debug!(?stats, "buffer");
-                notify(NotifyState::Watchdog);
+                if stats.busy_for < ANSWER {
+                    notify(NotifyState::Watchdog);
+                } else {
+                    tracing::error!(busy_for = ?stats.busy_for, "the disk gives no answer; the watchdog is not fed");
+                }
                 Ok(())
             }
             Ok(Err(_)) => Err("the buffer"),

@@ -53,7 +53,7 @@ fn a_gateway_of_many_devices_comes_back_each_time() {
         polls = count("d0").max(count("d149")) + POLLS_AWAY;
         let runs = Records::of(&watcher.messages()).runs();
         assert_eq!(runs.len(), 1, "the gateway died: {runs:?}");
-        watcher.stop();
+        drop(watcher);
         broker.kill();
         gateway.process().wait("the outage", LIMIT, |_| {
             std::thread::park_timeout(std::time::Duration::from_millis(1500));

@@ -200,7 +200,7 @@ async fn answers_of_the_wrong_size_or_echo_are_malformed() {
         let raw = words(&[5, 6][..usize::from(kind.registers())]);
         let before = Instant::now();
         let result = driver.write(&device, 0, &raw, soon()).await;
-        assert!(matches!(result, Err(DriverError::Malformed(_))), "{result:?}");
+        assert!(matches!(result, Err(DriverError::Unconfirmed(_))), "{result:?}");
         assert!(
             before.elapsed() < Duration::from_secs(10),
             "the verdict waited for the deadline"

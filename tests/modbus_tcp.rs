@@ -241,7 +241,7 @@ async fn foreign_and_damaged_answers_are_malformed_and_the_next_is_good() {
 }
 
 #[tokio::test]
-async fn a_wrong_echo_is_malformed() {
+async fn a_wrong_echo_confirms_nothing() {
     let fake = Fake::start(|_, request| {
         let mut echo = request.to_vec();
         echo[11] ^= 1;
@@ -249,7 +249,7 @@ async fn a_wrong_echo_is_malformed() {
     });
     let mut driver = open(fake.port).await;
     let result = driver.write(&one(3), 0, &words(&[55]), soon()).await;
-    assert!(matches!(result, Err(DriverError::Malformed(_))), "{result:?}");
+    assert!(matches!(result, Err(DriverError::Unconfirmed(_))), "{result:?}");
     assert_eq!(fake.requests(), 1);
 }
 

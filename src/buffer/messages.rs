@@ -1,5 +1,7 @@
 //! What the buffer can be asked. Handlers are short and never wait; what takes time is answered later.
 
+use std::time::Duration;
+
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
@@ -28,9 +30,10 @@ pub struct Take {
 #[rtype(result = "()")]
 pub struct Ack(pub Vec<Name>);
 
-/// A new connection begins: what was handed out and not acknowledged is taken again.
+/// A new connection begins: what was handed out and not acknowledged is taken again. Answered with the newest
+/// name there is: everything up to it was made before this connection.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Name")]
 pub struct Rewind;
 
 /// Asks the journal whether a command may start. `Err`: it could not be entered, so it must not start.
@@ -48,7 +51,7 @@ pub struct FinishCommand(pub Finish);
 #[rtype(result = "Result<Vec<Unfinished>, NotStored>")]
 pub struct ListUnfinished;
 
-/// Asks for numbers. An answer also proves that the actor and its store thread live.
+/// Asks for numbers. An answer proves that the actor lives; `busy_for` tells of its store thread.
 #[derive(Debug, Message)]
 #[rtype(result = "Stats")]
 pub struct GetStats;
@@ -78,6 +81,8 @@ pub struct Stats {
     pub dropped: u64,
     /// Commits since the start.
     pub commits: u64,
+    /// How long the store thread has been at its present work.
+    pub busy_for: Duration,
     /// Why the last commit failed, while it does.
     pub fault: Option<String>,
 }
@@ -114,11 +119,12 @@ impl Handler<Ack> for Buffer {
 }
 
 impl Handler<Rewind> for Buffer {
-    type Result = ();
+    type Result = MessageResult<Rewind>;
 
-    fn handle(&mut self, _: Rewind, _: &mut Context<Self>) {
+    fn handle(&mut self, _: Rewind, _: &mut Context<Self>) -> Self::Result {
         self.taker = None;
         self.queue.rewind(None);
+        MessageResult(self.queue.newest())
     }
 }
 
@@ -179,6 +185,7 @@ impl Handler<GetStats> for Buffer {
             in_flight: self.queue.in_flight(),
             dropped: self.queue.gaps.dropped(),
             commits: self.commits,
+            busy_for: self.busy_since.map_or(Duration::ZERO, |since| since.elapsed()),
             fault: self.fault.clone(),
         })
     }

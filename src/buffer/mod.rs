@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
-use crate::config::BufferConfig;
+use crate::config::{BufferConfig, WhenFull};
 use crate::record::{self, Name, Numbered};
 
 pub mod gap;
@@ -58,13 +58,19 @@ pub struct Buffer {
     clock: Clock,
     queue: Queue,
     thread: Addr<StoreThread>,
-    is_busy: bool,
+    /// Since when the store thread is at work.
+    busy_since: Option<Instant>,
     usage: Usage,
     journal: VecDeque<JournalJob>,
     taker: Option<(usize, oneshot::Sender<Vec<Numbered>>)>,
     /// The journal job that the store thread is busy with.
     running: Option<JournalJob>,
-    is_timer_set: bool,
+    /// When the timer wakes, and its handle.
+    timer: Option<(Instant, SpawnHandle)>,
+    /// The journal had the last turn; a commit that is due has the next.
+    was_journal: bool,
+    /// No load before this: the last one failed.
+    load_at: Option<Instant>,
     /// No commit before this: the last one failed.
     retry_at: Option<Instant>,
     fault: Option<String>,
@@ -102,12 +108,14 @@ impl Buffer {
             clock,
             queue,
             thread,
-            is_busy: false,
+            busy_since: None,
             usage,
             journal: VecDeque::new(),
             taker: None,
             running: None,
-            is_timer_set: false,
+            timer: None,
+            was_journal: false,
+            load_at: None,
             retry_at: None,
             fault: None,
             commits: 0,
@@ -119,21 +127,24 @@ impl Buffer {
     /// Moves on whatever can move: a waiting Take, then one message to the store.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         self.serve_taker();
-        if self.is_busy {
+        if self.busy_since.is_some() {
             return;
         }
         let now = Instant::now();
         let may_write = self.retry_at.is_none_or(|at| now >= at);
-        if may_write && let Some(job) = self.journal.pop_front() {
+        let may_load = self.load_at.is_none_or(|at| now >= at);
+        let commit = may_write && self.is_commit_due(now);
+        if may_write
+            && !(commit && self.was_journal)
+            && let Some(job) = self.journal.pop_front()
+        {
+            self.was_journal = true;
             self.send_journal(job, ctx);
-        } else if may_write && self.is_commit_due(now) {
-            if self.is_file_full() {
-                self.send(Job::Oldest(EVICT.max(2 * self.queue.waiting())), ctx);
-            } else {
-                let (insert, delete) = self.queue.batch();
-                self.send(Job::Commit { insert, delete }, ctx);
-            }
+        } else if commit {
+            self.was_journal = false;
+            self.send_commit(ctx);
         } else if self.taker.is_some()
+            && may_load
             && let Some(after) = self.queue.wants_load()
         {
             self.send(Job::Load { after, limit: LOAD }, ctx);
@@ -142,6 +153,18 @@ impl Buffer {
         } else {
             self.set_timer(ctx);
         }
+    }
+
+    fn send_commit(&mut self, ctx: &mut Context<Self>) {
+        if self.is_file_full() && self.config.when_full == WhenFull::DropNewest {
+            self.queue.drop_newest();
+            self.tell_gaps();
+        } else if self.is_file_full() {
+            self.send(Job::Oldest(EVICT.max(2 * self.queue.waiting())), ctx);
+            return;
+        }
+        let (insert, delete) = self.queue.batch();
+        self.send(Job::Commit { insert, delete }, ctx);
     }
 
     fn serve_taker(&mut self) {
@@ -195,12 +218,13 @@ impl Buffer {
     }
 
     fn send(&mut self, job: Job, ctx: &mut Context<Self>) {
-        self.is_busy = true;
+        self.busy_since = Some(Instant::now());
+        let was_load = matches!(job, Job::Load { .. });
         let sent = self.thread.send(job);
-        ctx.spawn(sent.into_actor(self).map(|result, buffer, ctx| {
-            buffer.is_busy = false;
+        ctx.spawn(sent.into_actor(self).map(move |result, buffer, ctx| {
+            buffer.busy_since = None;
             match result {
-                Ok(result) => buffer.done(result),
+                Ok(result) => buffer.done(result, was_load),
                 // The store thread is gone for good; only a new process helps, and systemd starts one.
                 Err(error) => {
                     tracing::error!(%error, "the store thread is gone");
@@ -212,13 +236,15 @@ impl Buffer {
         }));
     }
 
-    fn done(&mut self, result: Result<Done, StoreError>) {
+    fn done(&mut self, result: Result<Done, StoreError>, was_load: bool) {
         match result {
             Ok(done) => {
                 if self.fault.take().is_some() {
                     tracing::info!("the buffer file can be written again");
                 }
-                self.retry_at = None;
+                if !was_load {
+                    self.retry_at = None;
+                }
                 match done {
                     Done::Opened(_) => {}
                     Done::Committed(usage) => {
@@ -226,7 +252,10 @@ impl Buffer {
                         self.commits += 1;
                         self.queue.committed(true);
                     }
-                    Done::Loaded(records) => self.queue.loaded(records, LOAD),
+                    Done::Loaded(records) => {
+                        self.load_at = None;
+                        self.queue.loaded(records, LOAD);
+                    }
                     Done::Oldest(names) => self.evict(names),
                     Done::Begun(begun) => {
                         if let Some(JournalJob::Begin(_, answer)) = self.running.take() {
@@ -254,13 +283,18 @@ impl Buffer {
                     }
                 }
             }
-            Err(error) => self.failed(&error),
+            Err(error) => self.failed(&error, was_load),
         }
     }
 
-    fn failed(&mut self, error: &StoreError) {
+    fn failed(&mut self, error: &StoreError, was_load: bool) {
         self.queue.committed(false);
-        self.retry_at = Some(Instant::now() + RETRY);
+        // A load must not hold up the commits, nor they it.
+        if was_load {
+            self.load_at = Some(Instant::now() + RETRY);
+        } else {
+            self.retry_at = Some(Instant::now() + RETRY);
+        }
         if self.fault.is_none() {
             tracing::error!(%error, "the buffer file cannot be written; records wait in memory");
         }
@@ -298,23 +332,30 @@ impl Buffer {
             .tell_gaps(|gap| gap.event(Timestamp::now(), clock.is_synced()));
     }
 
+    /// Wakes when the next thing is due; an earlier thing replaces a later one.
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
-        if self.is_timer_set {
-            return;
-        }
-        let due = if self.journal.is_empty() {
+        let write = if self.journal.is_empty() {
             self.commit_due()
         } else {
-            self.retry_at
+            Some(Instant::now())
         };
-        let Some(due) = due.map(|due| self.retry_at.map_or(due, |retry| due.max(retry))) else {
+        let write = write.map(|due| self.retry_at.map_or(due, |retry| due.max(retry)));
+        let load = self.load_at.filter(|_| self.taker.is_some());
+        let Some(due) = write.into_iter().chain(load).min() else {
             return;
         };
-        self.is_timer_set = true;
-        ctx.run_later(due.saturating_duration_since(Instant::now()), |buffer, ctx| {
-            buffer.is_timer_set = false;
+        match self.timer {
+            Some((at, _)) if at <= due => return,
+            Some((_, handle)) => {
+                ctx.cancel_future(handle);
+            }
+            None => {}
+        }
+        let handle = ctx.run_later(due.saturating_duration_since(Instant::now()), |buffer, ctx| {
+            buffer.timer = None;
             buffer.pump(ctx);
         });
+        self.timer = Some((due, handle));
     }
 }
 

@@ -22,6 +22,9 @@ pub const TAIL_RECORDS: usize = 5_000;
 /// Most bytes of their bodies: on the smallest Pi (512 MB) still nothing to notice.
 pub const TAIL_BYTES: usize = 8 << 20;
 
+/// Most replies that wait in memory to go first; more take their turn with the readings.
+const FIRST_RECORDS: usize = 1_000;
+
 /// A record in memory.
 #[derive(Clone, Debug)]
 struct Held {
@@ -104,36 +107,67 @@ impl Queue {
     /// Numbers a record and keeps it; what does not fit is lost by `when_full`, under its number.
     pub fn append(&mut self, record: Record) -> Name {
         let name = self.number();
-        let is_full = self.tail.len() >= TAIL_RECORDS || self.tail_bytes + record.body.len() > TAIL_BYTES;
-        if is_full && record.kind == RecordKind::Readings {
-            match self.when_full {
-                WhenFull::DropNewest => {
-                    self.gaps.lose(name, "memory");
-                    return name;
-                }
-                WhenFull::DropOldest => {
-                    let droppable = |held: &Held| {
-                        held.numbered.record.kind == RecordKind::Readings
-                            && !self.committing.contains(&held.numbered.name)
-                    };
-                    let Some(index) = self.tail.iter().position(droppable) else {
-                        self.gaps.lose(name, "memory");
-                        return name;
-                    };
-                    if let Some(oldest) = self.tail.remove(index) {
-                        self.tail_bytes -= oldest.numbered.record.body.len();
-                        self.gaps.lose(oldest.numbered.name, "memory");
-                    }
-                }
-            }
-        }
-        self.tail_bytes += record.body.len();
-        self.tail.push_back(Held {
+        let held = |record| Held {
             numbered: Numbered { name, record },
             since: Instant::now(),
             copy: Copied::Nothing,
-        });
+        };
+        // Somebody waits for a reply: it goes before the readings of an outage.
+        if record.kind == RecordKind::Reply && self.first.len() < FIRST_RECORDS {
+            self.first.push_back(held(record));
+            return name;
+        }
+        let is_full = self.tail.len() >= TAIL_RECORDS || self.tail_bytes + record.body.len() > TAIL_BYTES;
+        if is_full && record.kind != RecordKind::Event && !self.make_room() {
+            self.gaps.lose(name, "memory");
+            return name;
+        }
+        self.tail_bytes += record.body.len();
+        self.tail.push_back(held(record));
         name
+    }
+
+    /// Drops the oldest readings of the tail until one more record fits, if that is what gives way.
+    fn make_room(&mut self) -> bool {
+        if self.when_full == WhenFull::DropNewest {
+            return false;
+        }
+        let droppable = |held: &Held| {
+            held.numbered.record.kind == RecordKind::Readings
+                && !self.committing.contains(&held.numbered.name)
+        };
+        let Some(oldest) = self
+            .tail
+            .iter()
+            .position(droppable)
+            .and_then(|index| self.tail.remove(index))
+        else {
+            return false;
+        };
+        self.tail_bytes -= oldest.numbered.record.body.len();
+        self.gaps.lose(oldest.numbered.name, "memory");
+        true
+    }
+
+    /// The file is full and what is new gives way: the readings that are only in memory and not handed out go.
+    pub fn drop_newest(&mut self) {
+        for held in std::mem::take(&mut self.tail) {
+            if held.numbered.record.kind == RecordKind::Readings {
+                self.tail_bytes -= held.numbered.record.body.len();
+                self.gaps.lose(held.numbered.name, "max_size");
+            } else {
+                self.tail.push_back(held);
+            }
+        }
+    }
+
+    /// The newest name given.
+    #[must_use]
+    pub fn newest(&self) -> Name {
+        Name {
+            run: self.run,
+            seq: self.next_seq - 1,
+        }
     }
 
     /// Numbers a reply without letting it out: it leaves after its commit, by [`Queue::release`].
@@ -249,6 +283,8 @@ impl Queue {
             .first
             .iter()
             .chain(self.out.values())
+            // An event that grew while its shorter text was committed: the longer one is on its way.
+            .chain(self.tail.iter().filter(|held| held.copy == Copied::Older))
             .map(|held| held.numbered.name)
             .chain(self.acked.iter().copied())
             .chain(self.deleting.iter().copied())

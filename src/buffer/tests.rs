@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use super::journal::{Begin, Begun, CommandKey};
 use super::queue::{Queue, TAIL_RECORDS};
 use super::store::{Store, StoreError};
-use crate::clock::Timestamp;
-use crate::config::WhenFull;
+use super::{Ack, Append, Buffer, GetStats, Take};
+use crate::clock::{Clock, Timestamp};
+use crate::config::{BufferConfig, WhenFull};
 use crate::point::DeviceId;
 use crate::record::{Body, Name, Numbered, Record, RecordKind, Topic};
 
@@ -368,5 +369,205 @@ proptest! {
                 prop_assert!(present.contains(name) || acked.contains(name) || named, "{:?} is lost", name);
             }
         }
+    }
+}
+
+#[test]
+fn an_event_that_grows_during_its_commit_has_one_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let run = store.open().unwrap().run;
+    let mut queue = Queue::new(run, 0, Vec::new(), WhenFull::DropOldest);
+    let fill = |queue: &mut Queue| {
+        for _ in 0..=TAIL_RECORDS {
+            queue.append(readings("a"));
+            queue.tell_gaps(|gap| gap.event(Timestamp::from_millis(0), true));
+        }
+    };
+    fill(&mut queue);
+    let (insert, delete) = queue.batch();
+    fill(&mut queue);
+    store.commit(&insert, &delete).unwrap();
+    queue.committed(true);
+    let mut seen: HashMap<Name, Vec<u8>> = HashMap::new();
+    loop {
+        let taken = queue.take(64, false);
+        if taken.is_empty() {
+            let Some(after) = queue.wants_load() else { break };
+            queue.loaded(store.load(after, 256).unwrap(), 256);
+        }
+        for numbered in &taken {
+            assert_eq!(
+                seen.insert(numbered.name, numbered.payload(false)),
+                None,
+                "sent twice"
+            );
+        }
+        queue.ack(&names(&taken));
+    }
+}
+
+#[test]
+fn a_commit_can_be_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let run = store.open().unwrap().run;
+    let rows = [Numbered {
+        name: Name { run, seq: 1 },
+        record: readings("a"),
+    }];
+    store.commit(&rows, &[]).unwrap();
+    // As after an error of the sync, when nobody knows whether it was durable.
+    store.commit(&rows, &[]).unwrap();
+    assert_eq!(store.load(None, 10).unwrap(), rows);
+}
+
+#[test]
+fn a_damaged_page_moves_the_file_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("buffer.db");
+    let mut store = store(&folder);
+    let run = store.open().unwrap().run;
+    let rows: Vec<Numbered> = (1..200)
+        .map(|seq| Numbered {
+            name: Name { run, seq },
+            record: readings(&"a".repeat(500)),
+        })
+        .collect();
+    store.commit(&rows, &[]).unwrap();
+    store.close();
+    drop(store);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096..].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let opened = self::store(&folder).open().unwrap();
+    assert!(opened.replaced.is_some() && opened.run > run, "{opened:?}");
+}
+
+#[test]
+fn a_reply_overtakes_an_outage() {
+    let mut queue = Queue::new(1, 1000, Vec::new(), WhenFull::DropOldest);
+    let mut reply = readings("r");
+    reply.kind = RecordKind::Reply;
+    let name = queue.append(reply);
+    assert_eq!(
+        names(&queue.take(1, false)),
+        [name],
+        "the file's records were not even loaded"
+    );
+}
+
+fn config(folder: &tempfile::TempDir, when_full: WhenFull) -> BufferConfig {
+    BufferConfig {
+        path: folder.path().join("buffer.db"),
+        commit_every: Duration::from_millis(100),
+        max_size: 64 << 10,
+        when_full,
+    }
+}
+
+/// Waits for what must come, far longer than it takes.
+async fn until(buffer: &actix::Addr<Buffer>, what: &str, found: impl Fn(&super::Stats) -> bool) {
+    for _ in 0..2000 {
+        if found(&buffer.send(GetStats).await.unwrap()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what} did not come in 20 s");
+}
+
+#[actix::test]
+async fn commits_go_on_while_loads_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let run = store.open().unwrap().run;
+    store
+        .commit(
+            &[Numbered {
+                name: Name { run, seq: 1 },
+                record: readings("a"),
+            }],
+            &[],
+        )
+        .unwrap();
+    drop(store);
+    let config = config(&folder, WhenFull::DropOldest);
+    let other = rusqlite::Connection::open(&config.path).unwrap();
+    let (buffer, _) = Buffer::start(config, Clock::Trusted).await.unwrap();
+    other
+        .execute_batch("ALTER TABLE records RENAME COLUMN made TO born")
+        .unwrap();
+    let take = actix::spawn(buffer.send(Take { limit: 1 }));
+    buffer.send(Append(readings("b"))).await.unwrap();
+    until(&buffer, "a commit", |stats| {
+        stats.commits > 0 && stats.waiting == 0
+    })
+    .await;
+    other
+        .execute_batch("ALTER TABLE records RENAME COLUMN born TO made")
+        .unwrap();
+    assert_eq!(take.await.unwrap().unwrap()[0].name, Name { run, seq: 1 });
+}
+
+#[actix::test]
+async fn a_commit_does_not_wait_for_a_later_timer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (buffer, _) = Buffer::start(config(&folder, WhenFull::DropOldest), Clock::Trusted)
+        .await
+        .unwrap();
+    // A deletion may wait for a second; it must not take the next commit with it. A busy machine may delay one
+    // commit that long, not five in a row.
+    let mut shortest = Duration::MAX;
+    for _ in 0..5 {
+        buffer.send(Append(readings("a"))).await.unwrap();
+        until(&buffer, "a commit", |stats| stats.waiting == 0).await;
+        let taken = buffer.send(Take { limit: 1 }).await.unwrap();
+        buffer.send(Ack(names(&taken))).await.unwrap();
+        let begun = std::time::Instant::now();
+        buffer.send(Append(readings("b"))).await.unwrap();
+        until(&buffer, "a commit", |stats| stats.waiting == 0).await;
+        shortest = shortest.min(begun.elapsed());
+        let taken = buffer.send(Take { limit: 1 }).await.unwrap();
+        buffer.send(Ack(names(&taken))).await.unwrap();
+    }
+    assert!(shortest < Duration::from_millis(900), "{shortest:?}");
+}
+
+#[actix::test]
+async fn a_full_file_drops_what_it_is_told_to() {
+    for (when_full, oldest_stays) in [(WhenFull::DropOldest, false), (WhenFull::DropNewest, true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (buffer, run) = Buffer::start(config(&folder, when_full), Clock::Trusted)
+            .await
+            .unwrap();
+        for _ in 0..40 {
+            for _ in 0..10 {
+                buffer.send(Append(readings(&"a".repeat(1000)))).await.unwrap();
+            }
+            until(&buffer, "a commit", |stats| stats.waiting == 0).await;
+        }
+        let stats = buffer.send(GetStats).await.unwrap();
+        assert!(stats.dropped > 0 && stats.bytes <= 320 << 10, "{stats:?}");
+        let mut first = u64::MAX;
+        while let Ok(taken) =
+            tokio::time::timeout(Duration::from_millis(500), buffer.send(Take { limit: 64 })).await
+        {
+            let taken = taken.unwrap();
+            let readings = taken
+                .iter()
+                .filter(|numbered| numbered.record.kind == RecordKind::Readings);
+            first = readings
+                .map(|numbered| numbered.name.seq)
+                .min()
+                .unwrap_or(u64::MAX)
+                .min(first);
+            buffer.send(Ack(names(&taken))).await.unwrap();
+        }
+        assert_eq!(
+            first == 1,
+            oldest_stays,
+            "{when_full:?} of run {run} left {first}"
+        );
     }
 }

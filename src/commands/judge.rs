@@ -15,10 +15,11 @@ pub(super) struct Now {
     pub(super) synced: bool,
 }
 
-/// A command that may run on a device.
+/// A command that may run.
 #[derive(Debug)]
 pub(super) struct Allowed {
-    pub(super) task: Task,
+    /// What the link does; `None`: the gateway answers by itself.
+    pub(super) task: Option<Task>,
     /// What is left of its time, if it says so itself.
     pub(super) time_left: Option<Duration>,
 }
@@ -30,19 +31,26 @@ fn rejected(code: &'static str, message: impl Into<String>) -> Outcome {
     }
 }
 
-/// Judges a command for a device.
+/// Judges a command.
 pub(super) fn judge(
     received: &Received,
     command: &Command,
     target: Option<&Target>,
     now: Now,
 ) -> Result<Allowed, Outcome> {
+    let Some(device) = &received.device else {
+        return match command.action.as_str() {
+            "status" => Ok(Allowed {
+                task: None,
+                time_left: time_left(command, now)?,
+            }),
+            other => Err(rejected(
+                "unknown-action",
+                format!("the gateway knows status, not {other}"),
+            )),
+        };
+    };
     let Some(target) = target else {
-        let device = received
-            .device
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default();
         return Err(rejected("unknown-device", format!("there is no device {device}")));
     };
     let task = match command.action.as_str() {
@@ -63,7 +71,10 @@ pub(super) fn judge(
             "the write may have waited in the broker; give it `expires_at`, or send it again in a moment",
         ));
     }
-    Ok(Allowed { task, time_left })
+    Ok(Allowed {
+        task: Some(task),
+        time_left,
+    })
 }
 
 fn time_left(command: &Command, now: Now) -> Result<Option<Duration>, Outcome> {

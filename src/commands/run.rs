@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::judge::{Now, judge};
+use super::judge::{Allowed, Now, judge};
 use super::{Received, Setup, Target};
 use crate::buffer::journal::{Begin, Begun, CommandKey, Finish};
 use crate::buffer::{Append, BeginCommand, FinishCommand, GetStats, ListUnfinished};
@@ -41,11 +41,11 @@ impl Setup {
             let message = "a retained command would run again at every connect; publish it without retain";
             return rejected("retained", message.to_owned());
         }
-        let Some(device) = &received.device else {
-            return ended(&self.run_own(&command).await);
-        };
         let arrived = Instant::now();
-        let target = self.targets.get(device);
+        let target = received
+            .device
+            .as_ref()
+            .and_then(|device| self.targets.get(device));
         let now = Now {
             ts: Timestamp::now(),
             synced: self.clock.is_synced(),
@@ -73,15 +73,21 @@ impl Setup {
         }
         match (verdict, target) {
             (Err(outcome), _) => return ended(&outcome),
-            (Ok(allowed), Some(target)) => {
-                let time = allowed
-                    .time_left
-                    .map_or(self.timeout, |left| left.min(self.timeout));
-                self.execute(received, &command, target, allowed.task, arrived + time)
+            (
+                Ok(Allowed {
+                    task: Some(task),
+                    time_left,
+                }),
+                Some(target),
+            ) => {
+                let time = time_left.map_or(self.timeout, |left| left.min(self.timeout));
+                self.execute(received, &command, target, task, arrived + time)
                     .await;
             }
-            // Only a command with a target is allowed.
-            (Ok(_), None) => {}
+            (Ok(_), _) => {
+                let outcome = self.own_status().await;
+                self.conclude(received, &command, &outcome, true).await;
+            }
         }
         None
     }
@@ -111,7 +117,11 @@ impl Setup {
         tracing::info!(
             device = %target.device.id, command = command.id, action = command.action, "{}", outcome.status()
         );
-        let reply = self.reply(received, Some(&command.id), Some(&command.action), &outcome);
+        self.conclude(received, command, &outcome, keep).await;
+    }
+
+    async fn conclude(&self, received: &Received, command: &Command, outcome: &Outcome, keep: bool) {
+        let reply = self.reply(received, Some(&command.id), Some(&command.action), outcome);
         let key = CommandKey {
             device: received.device.clone(),
             id: command.id.clone(),
@@ -119,17 +129,7 @@ impl Setup {
         self.finish(Finish { key, keep, reply }).await;
     }
 
-    /// A command for the gateway itself touches no device and enters no journal.
-    async fn run_own(&self, command: &Command) -> Outcome {
-        match command.action.as_str() {
-            "status" => self.own_status().await,
-            other => Outcome::Rejected {
-                code: "unknown-action",
-                message: format!("the gateway knows status, not {other}"),
-            },
-        }
-    }
-
+    /// The gateway's own state.
     async fn own_status(&self) -> Outcome {
         let asked = (self.states.send(GetStates).await, self.stats.send(GetStats).await);
         let (Ok(states), Ok(numbers)) = asked else {
@@ -279,7 +279,11 @@ fn outcome(result: TaskResult) -> Outcome {
         }
         TaskError::Late => return Outcome::Expired(message),
         TaskError::Interrupted => "interrupted".to_owned(),
-        TaskError::Unverified { .. } => "verify-failed".to_owned(),
+        TaskError::Unverified { .. }
+        | TaskError::Failed {
+            error: DriverError::Unconfirmed(_),
+            ..
+        } => "verify-failed".to_owned(),
         TaskError::Failed {
             error: DriverError::Timeout,
             ..

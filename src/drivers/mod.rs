@@ -72,6 +72,9 @@ pub enum DriverError {
     /// Scope device: an answer that was damaged, foreign or of the wrong size.
     #[error("{0}")]
     Malformed(String),
+    /// Scope device: a write was confirmed for another place or value; what the device has now is told.
+    #[error("{0}")]
+    Unconfirmed(String),
     /// Scope link: the link is gone and has to be opened again.
     #[error("{0}")]
     Lost(String),
@@ -84,7 +87,7 @@ impl DriverError {
         match self {
             Self::Timeout => Reason::Timeout,
             Self::Refused(code) => Reason::Exception(*code),
-            Self::Malformed(_) => Reason::Malformed,
+            Self::Malformed(_) | Self::Unconfirmed(_) => Reason::Malformed,
             Self::Lost(_) => Reason::Offline,
         }
     }

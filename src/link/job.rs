@@ -103,7 +103,10 @@ pub(super) async fn write(
         let Some(point) = device.points.get(*index) else {
             continue;
         };
-        let error = match driver.write(device, *index, raw, deadline).await {
+        // A write and its reading back, each within the time a poll's request has: a mute device must not hold
+        // the line for as long as a command may take.
+        let limit = deadline.min(Instant::now() + device.patience * 2);
+        let error = match driver.write(device, *index, raw, limit).await {
             Err(error) => TaskError::Failed {
                 point: point.id.clone(),
                 error,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::buffer::Append;
 use crate::clock::{Clock, Timestamp};
@@ -152,6 +152,7 @@ async fn run(setup: Setup, mut jobs: mpsc::Receiver<Job>, mut stop: watch::Recei
     let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
     let mut held = None;
     loop {
+        let tried = Instant::now();
         let life = Life {
             setup: &setup,
             jobs: &mut jobs,
@@ -188,7 +189,10 @@ async fn run(setup: Setup, mut jobs: mpsc::Receiver<Job>, mut stop: watch::Recei
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
             // A command is a reason to try at once: it may have waited hours for this moment.
-            job = jobs.recv() => held = job,
+            job = jobs.recv() => {
+                held = job;
+                sleep_until(tried + REOPEN.0).await;
+            }
             () = sleep(wait) => {}
         }
     }

@@ -89,7 +89,7 @@ impl Poll {
                         self.answered = true;
                     }
                     DriverError::Timeout => self.failures = GIVE_UP,
-                    DriverError::Malformed(_) => self.failures += 1,
+                    DriverError::Malformed(_) | DriverError::Unconfirmed(_) => self.failures += 1,
                     DriverError::Lost(_) => {
                         self.skip(reason);
                         return Err(error);

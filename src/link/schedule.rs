@@ -65,7 +65,16 @@ impl Schedule {
         Some((slot.device.clone(), slot.requests.clone()))
     }
 
-    /// A poll ended. Missed turns are not made up for: a late device is due now, not several times.
+    /// A poll in turn begins. Missed turns are not made up for: a late device is due now, not several times. The
+    /// turn counts from here, so that a device whose poll never ends does not get every turn.
+    pub(super) fn begin(&mut self, device: &DeviceId) {
+        let now = Instant::now();
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.device.id == *device) {
+            slot.due = (slot.due + slot.device.poll_interval).max(now);
+        }
+    }
+
+    /// A poll ended, in turn or by command: a device that gives no sign of life backs off.
     pub(super) fn done(&mut self, device: &DeviceId, begun: Instant, is_good: bool) {
         let now = Instant::now();
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.device.id == *device) else {
@@ -76,18 +85,17 @@ impl Schedule {
         } else {
             slot.failures.saturating_add(1)
         };
-        slot.due = if slot.failures < DEAD_AFTER {
-            (slot.due + slot.device.poll_interval).max(now)
-        } else {
+        if slot.failures >= DEAD_AFTER {
             let cost = (now - begun) * REST;
             let doubled = 1 << (slot.failures - DEAD_AFTER).min(16);
             let rest = slot.device.poll_interval.max(cost).saturating_mul(doubled);
             // At least the fair rest, even where that is longer than a minute.
-            now + rest
-                .min(LONGEST_REST)
-                .max(cost)
-                .mul_f64(1.0 - 0.1 * fastrand::f64())
-        };
+            slot.due = now
+                + rest
+                    .min(LONGEST_REST)
+                    .max(cost)
+                    .mul_f64(1.0 - 0.1 * fastrand::f64());
+        }
     }
 
     /// A command reached the device: it lives, so it is polled again at once.

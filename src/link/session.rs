@@ -53,17 +53,21 @@ impl Life<'_> {
             let next = if current.is_some() { None } else { schedule.next() };
             let due = next.as_ref().map_or(rest_until, |(due, ..)| rest_until.max(*due));
             let may_poll = current.is_some() || next.is_some();
+            let is_poll_due = may_poll && due <= Instant::now();
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
-                Some(job) = jobs.recv(), if in_a_row < JOBS_IN_A_ROW || !may_poll => {
+                Some(job) = jobs.recv(), if in_a_row < JOBS_IN_A_ROW || !is_poll_due => {
                     in_a_row += 1;
                     *held = Some(job);
                 }
                 () = wait_until(due), if may_poll => {
                     in_a_row = 0;
                     let poll = match next {
-                        Some((_, device, requests)) => current.insert(Poll::new(device, requests)),
+                        Some((_, device, requests)) => {
+                            schedule.begin(&device.id);
+                            current.insert(Poll::new(device, requests))
+                        }
                         None => match &mut current {
                             Some(poll) => poll,
                             None => continue,

@@ -280,9 +280,9 @@ async fn a_command_waits_for_one_request_not_for_a_poll() {
     assert_eq!(result.error, None);
     let order: Vec<Seen> = bench.log.borrow().iter().map(|(_, seen)| seen.clone()).collect();
     let asked = Seen::Asked("alive".to_owned());
-    assert_eq!(
-        order,
-        [Seen::Opened, asked.clone(), Seen::Written("alive".to_owned())]
+    assert!(
+        order.starts_with(&[Seen::Opened, asked.clone(), Seen::Written("alive".to_owned())]),
+        "{order:?}"
     );
     sleep(Duration::from_millis(100)).await;
     assert_eq!(bench.asked("alive").len(), 2, "the poll goes on afterwards");

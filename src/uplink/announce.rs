@@ -1,7 +1,7 @@
 //! What is retained: the states and descriptions of devices, published as they change.
 
 use super::Setup;
-use super::client::{Client, ClientError, Outgoing, delivered};
+use super::client::{Client, ClientError, Limits, Outgoing, confirmed};
 use super::topics::Topics;
 use crate::status::Watch;
 
@@ -13,6 +13,7 @@ pub(super) async fn announce(
     setup: &Setup,
     topics: &Topics,
     client: &Client,
+    limits: Limits,
     announced: &mut u64,
 ) -> ClientError {
     loop {
@@ -28,12 +29,21 @@ pub(super) async fn announce(
                 expiry: None,
                 correlation: None,
             });
-            let deliveries = match client.publish(messages.collect()).await {
+            let fitting = messages.filter_map(|message| {
+                let topic = message.topic.clone();
+                let fitted = limits.fit(message);
+                fitted
+                    .inspect_err(|size| {
+                        tracing::error!(topic, size, "larger than the broker takes; not told");
+                    })
+                    .ok()
+            });
+            let deliveries = match client.publish(fitting.collect()).await {
                 Ok(deliveries) => deliveries,
                 Err(error) => return error,
             };
             for delivery in deliveries {
-                if let Err(error) = delivered(delivery.await) {
+                if let Err(error) = confirmed(delivery.await) {
                     return error;
                 }
             }

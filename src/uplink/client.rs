@@ -11,7 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use paho_mqtt as mqtt;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::wire::Lost;
 use crate::command;
@@ -24,6 +25,11 @@ const INBOX: usize = 256;
 const PAHO_INFLIGHT: i32 = 2_000;
 /// How often a client on its way out is looked at.
 const LEAVING: Duration = Duration::from_millis(20);
+/// More than the fixed and variable header and the properties of any PUBLISH of ours take, topic, payload and
+/// correlation apart.
+const HEADER: usize = 32;
+/// An answer of the MQTT library takes at most this long, whatever was asked; after that it hangs.
+const HANG: Duration = Duration::from_secs(120);
 /// Longest wait for a DISCONNECT to leave.
 const DISCONNECT: Duration = Duration::from_secs(2);
 
@@ -73,10 +79,40 @@ pub(super) struct Incoming {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) session_present: bool,
-    pub(super) receive_maximum: Option<u16>,
+    /// What the broker takes; MQTT 5 alone tells.
+    pub(super) limits: Limits,
     pub(super) inbox: mpsc::Receiver<Incoming>,
-    /// Turns into the reason when the connection is lost.
-    pub(super) lost: watch::Receiver<Option<String>>,
+    /// Turns into the reason when the connection is lost; setting it cuts the wire.
+    pub(super) lost: Lost,
+}
+
+/// What the broker takes (MQTT 5.0, 3.2.2.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) receive_maximum: Option<u16>,
+    pub(super) maximum_qos: Option<u8>,
+    pub(super) maximum_packet_size: Option<u32>,
+    pub(super) retain_unavailable: bool,
+}
+
+impl Limits {
+    /// The message as the broker takes it, or its size if it is too large.
+    pub(super) fn fit(self, mut message: Outgoing) -> Result<Outgoing, usize> {
+        let correlation = message
+            .correlation
+            .as_ref()
+            .map_or(0, |correlation| correlation.len());
+        let size = HEADER + message.topic.len() + message.payload.len() + correlation;
+        let most = self
+            .maximum_packet_size
+            .and_then(|most| usize::try_from(most).ok());
+        if most.is_some_and(|most| size > most) {
+            return Err(size);
+        }
+        message.qos = self.maximum_qos.map_or(message.qos, |most| message.qos.min(most));
+        message.retain &= !self.retain_unavailable;
+        Ok(message)
+    }
 }
 
 /// Why the broker is not reached.
@@ -90,6 +126,8 @@ pub(super) enum ClientError {
     Lost(String),
     #[error("the broker denies a publish or a subscription: {0}; see its access rules")]
     Denied(String),
+    #[error("the MQTT library gives no answer any more")]
+    Stuck,
     #[error("the broker will never take this message: {0}")]
     Unwanted(String),
 }
@@ -108,6 +146,17 @@ pub(super) fn delivered(result: mqtt::Result<()>) -> Result<(), ClientError> {
         mqtt::Error::ReasonCode(code, _) => ClientError::Denied(code.to_string()),
         other => ClientError::Lost(other.to_string()),
     })
+}
+
+/// The same for a message that is no record: that it was not taken is told, and nothing more.
+pub(super) fn confirmed(result: mqtt::Result<()>) -> Result<(), ClientError> {
+    match delivered(result) {
+        Err(error @ (ClientError::Denied(_) | ClientError::Unwanted(_))) => {
+            tracing::error!(%error, "a status or mark was not taken");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 enum Call {
@@ -172,7 +221,10 @@ impl Client {
         let gone = || ClientError::Lost("the client thread is gone".to_owned());
         let (answer, asked) = oneshot::channel();
         self.calls.send(call(answer)).map_err(|_| gone())?;
-        asked.await.map_err(|_| gone())
+        timeout(HANG, asked)
+            .await
+            .map_err(|_| ClientError::Stuck)?
+            .map_err(|_| gone())
     }
 }
 
@@ -273,7 +325,7 @@ fn connect(
     let client = mqtt::AsyncClient::new(create).map_err(broken)?;
 
     let (inbox_sender, inbox) = mpsc::channel(INBOX);
-    let (lost_sender, lost) = (options.lost.clone(), options.lost.subscribe());
+    let (lost_sender, lost) = (options.lost.clone(), options.lost.clone());
     let refused = refused.clone();
     client.set_message_callback(move |_, message| {
         if let Some(message) = message
@@ -331,10 +383,7 @@ fn connect(
             session_present: response
                 .connect_response()
                 .is_some_and(|response| response.session_present),
-            receive_maximum: response
-                .properties()
-                .get(mqtt::PropertyCode::ReceiveMaximum)
-                .and_then(|property| property.get_u16()),
+            limits: limits(response.properties()),
             inbox,
             lost,
         }),
@@ -351,6 +400,16 @@ fn connect(
         },
         result,
     ))
+}
+
+fn limits(properties: &mqtt::Properties) -> Limits {
+    let get = |code| properties.get(code);
+    Limits {
+        receive_maximum: get(mqtt::PropertyCode::ReceiveMaximum).and_then(|p| p.get_u16()),
+        maximum_qos: get(mqtt::PropertyCode::MaximumQos).and_then(|p| p.get_byte()),
+        maximum_packet_size: get(mqtt::PropertyCode::MaximumPacketSize).and_then(|p| p.get_u32()),
+        retain_unavailable: get(mqtt::PropertyCode::RetainAvailable).and_then(|p| p.get_byte()) == Some(0),
+    }
 }
 
 fn subscribe(client: &mqtt::AsyncClient, version: Version, filters: &[String]) -> Result<(), ClientError> {

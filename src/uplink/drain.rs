@@ -5,19 +5,44 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::{Instant, sleep_until};
 
 use super::Setup;
-use super::client::{Client, ClientError, Outgoing, delivered};
+use super::client::{Client, ClientError, Limits, Outgoing, delivered};
 use super::topics::Topics;
 use crate::buffer::{Ack, Append, Take};
 use crate::clock::Timestamp;
-use crate::record::{self, Name, Numbered, RecordKind};
+use crate::record::{self, Name, Numbered, RecordKind, Topic};
 
 /// A record older than this is marked as backlog.
 const BACKLOG: Duration = Duration::from_secs(10);
+/// Records that the broker denies are sent again after this long.
+const DENIED: Duration = Duration::from_secs(30);
 
 /// A record and what became of its publish.
-type Delivered = (Name, RecordKind, Result<(), ClientError>);
+type Delivered = (Name, Origin, Result<(), ClientError>);
+
+/// What a refusal of a record means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// On a topic of the gateway.
+    Own,
+    /// An event: none is made of its own refusal.
+    Event,
+    /// A reply on a topic that a sender chose.
+    Foreign,
+}
+
+impl Origin {
+    fn of(numbered: &Numbered) -> Self {
+        match (&numbered.record.topic, numbered.record.kind) {
+            (Topic::Response(_), _) => Self::Foreign,
+            (_, RecordKind::Event) => Self::Event,
+            _ => Self::Own,
+        }
+    }
+}
+
 type Taking = LocalBoxFuture<'static, Option<Vec<Numbered>>>;
 
 /// One connection's publishes.
@@ -25,21 +50,34 @@ pub(super) struct Drain<'a> {
     setup: &'a Setup,
     topics: &'a Topics,
     client: &'a Client,
+    limits: Limits,
     window: usize,
-    connected: Timestamp,
+    /// The newest record made before this connection.
+    newest: Name,
+    /// Since when the broker denies records.
+    denied: Option<Instant>,
     out: FuturesUnordered<BoxFuture<'static, Delivered>>,
 }
 
 impl<'a> Drain<'a> {
-    pub(super) fn new(setup: &'a Setup, topics: &'a Topics, client: &'a Client, window: usize) -> Self {
-        let connected = Timestamp::now();
+    pub(super) fn new(
+        setup: &'a Setup,
+        topics: &'a Topics,
+        client: &'a Client,
+        limits: Limits,
+        window: usize,
+        newest: Name,
+    ) -> Self {
+        let out = FuturesUnordered::new();
         Self {
             setup,
             topics,
             client,
+            limits,
             window: window.max(1),
-            connected,
-            out: FuturesUnordered::new(),
+            newest,
+            denied: None,
+            out,
         }
     }
 
@@ -63,6 +101,9 @@ impl<'a> Drain<'a> {
                         return error;
                     }
                 }
+                () = sleep_until(self.denied.unwrap_or_else(Instant::now) + DENIED), if self.denied.is_some() => {
+                    return ClientError::Lost("the broker denied records; they are sent again".to_owned());
+                }
                 Some(done) = self.out.next(), if !self.out.is_empty() => {
                     if let Err(error) = self.acknowledge(done).await {
                         return error;
@@ -83,23 +124,34 @@ impl<'a> Drain<'a> {
 
     async fn publish(&mut self, records: Vec<Numbered>) -> Result<(), ClientError> {
         let now = Timestamp::now();
-        let messages = records
-            .iter()
-            .map(|numbered| self.message(numbered, now))
-            .collect();
+        let (mut names, mut messages, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        for numbered in &records {
+            match self.limits.fit(self.message(numbered, now)) {
+                Ok(message) => {
+                    names.push((numbered.name, Origin::of(numbered)));
+                    messages.push(message);
+                }
+                Err(size) => {
+                    let reason = format!("its {size} bytes are more than the broker takes");
+                    self.set_aside(numbered.name, Origin::of(numbered), &reason).await;
+                    refused.push(numbered.name);
+                }
+            }
+        }
+        if !refused.is_empty() && self.setup.ack.send(Ack(refused)).await.is_err() {
+            return Err(ClientError::Lost("the buffer is gone".to_owned()));
+        }
         let deliveries = self.client.publish(messages).await?;
-        for (numbered, delivery) in records.into_iter().zip(deliveries) {
-            let (name, kind) = (numbered.name, numbered.record.kind);
+        for ((name, origin), delivery) in names.into_iter().zip(deliveries) {
             self.out
-                .push(async move { (name, kind, delivered(delivery.await)) }.boxed());
+                .push(async move { (name, origin, delivered(delivery.await)) }.boxed());
         }
         Ok(())
     }
 
     fn message(&self, numbered: &Numbered, now: Timestamp) -> Outgoing {
-        let made = numbered.record.made;
-        let age = u128::try_from(now.millis() - made.millis()).unwrap_or(0);
-        let is_backlog = made < self.connected || age > BACKLOG.as_millis();
+        let age = u128::try_from(now.millis() - numbered.record.made.millis()).unwrap_or(0);
+        let is_backlog = numbered.name <= self.newest || age > BACKLOG.as_millis();
         let config = &self.setup.config;
         let expires = config
             .message_expiry
@@ -119,12 +171,24 @@ impl<'a> Drain<'a> {
         let mut names = Vec::new();
         let mut failed = None;
         let mut next = Some(first);
-        while let Some((name, kind, result)) = next {
+        while let Some((name, origin, result)) = next {
             match result {
                 Ok(()) => names.push(name),
                 Err(ClientError::Unwanted(reason)) => {
-                    self.set_aside(name, kind, &reason).await;
+                    self.set_aside(name, origin, &reason).await;
                     names.push(name);
+                }
+                // Anybody may name a topic for his reply that the gateway must not use: that must not stop the rest.
+                Err(ClientError::Denied(reason)) if origin == Origin::Foreign => {
+                    self.set_aside(name, origin, &reason).await;
+                    names.push(name);
+                }
+                // Rights come back: the record stays out, keeps its place in the window, and is tried again.
+                Err(ClientError::Denied(reason)) => {
+                    if self.denied.is_none() {
+                        tracing::error!(reason, "the broker denies records; they wait");
+                    }
+                    self.denied.get_or_insert_with(Instant::now);
                 }
                 Err(error) => failed = Some(error),
             }
@@ -138,14 +202,14 @@ impl<'a> Drain<'a> {
 
     /// The broker will never take this record: it leaves the buffer, and an event says so. A refused event is
     /// told in the log alone, or it would bring forth the next one.
-    async fn set_aside(&self, name: Name, kind: RecordKind, reason: &str) {
+    async fn set_aside(&self, name: Name, origin: Origin, reason: &str) {
         tracing::error!(
             run = name.run,
             seq = name.seq,
             reason,
             "the broker refuses a record; it is set aside"
         );
-        if kind == RecordKind::Event {
+        if origin == Origin::Event {
             return;
         }
         let lost = serde_json::json!({ "run": name.run, "from": name.seq, "to": name.seq });

@@ -22,7 +22,7 @@ mod session;
 mod topics;
 mod wire;
 
-use client::Client;
+use client::{Client, ClientError};
 use session::{End, Life};
 use topics::Topics;
 
@@ -126,6 +126,11 @@ async fn run(setup: Setup, mut stop: watch::Receiver<bool>) {
             Err(error) => End::Lost(error),
         };
         let End::Lost(error) = end else { return };
+        if matches!(error, ClientError::Stuck) {
+            // Only a new process gets rid of a thread that hangs inside the library.
+            tracing::error!(%error, "the uplink gives up");
+            return;
+        }
         let wait = life.wait_after(&error);
         tokio::select! {
             () = sleep(wait) => {}

@@ -7,14 +7,14 @@ use tokio::time::{Instant, timeout};
 
 use super::Setup;
 use super::announce::announce;
-use super::client::{Client, ClientError, Connection, Options, Outgoing, delivered};
+use super::client::{Client, ClientError, Connection, Options, Outgoing, confirmed};
 use super::drain::Drain;
 use super::listen::{Marker, listen};
 use super::topics::Topics;
-use super::wire::Wire;
+use super::wire::{Lost, Wire};
 use crate::buffer::Rewind;
 use crate::clock::Timestamp;
-use crate::record::Body;
+use crate::record::{Body, Name};
 use crate::session::Backoff;
 use crate::status::{FORMAT, State};
 
@@ -116,10 +116,11 @@ impl Life {
     pub(super) async fn session(&mut self, connection: Connection, stop: &mut watch::Receiver<bool>) -> End {
         let Connection {
             session_present,
-            receive_maximum,
+            limits,
             inbox,
-            mut lost,
+            lost,
         } = connection;
+        let mut broken = lost.subscribe();
         tracing::info!(
             host = %self.setup.config.host, port = self.setup.config.port, session_present, "connected to the broker"
         );
@@ -131,27 +132,27 @@ impl Life {
         }
         let greeted = tokio::select! {
             biased;
-            reason = lost.wait_for(Option::is_some) => Err(lost_by(reason.as_deref().ok())),
+            reason = broken.wait_for(Option::is_some) => Err(lost_by(reason.as_deref().ok())),
             greeted = self.greet(session_present) => greeted,
         };
-        let marker = match greeted {
-            Ok(marker) => marker,
-            Err(error) => return self.ended(error, connected),
+        let (marker, newest) = match greeted {
+            Ok(greeted) => greeted,
+            Err(error) => return self.ended(error, connected, &lost),
         };
         let window = usize::from(
             self.setup
                 .config
                 .max_inflight
-                .min(receive_maximum.unwrap_or(u16::MAX)),
+                .min(limits.receive_maximum.unwrap_or(u16::MAX)),
         );
-        let mut drain = Drain::new(&self.setup, &self.topics, &self.client, window);
+        let mut drain = Drain::new(&self.setup, &self.topics, &self.client, limits, window, newest);
         let mut announced = self.announced;
         let end = {
-            let announce = announce(&self.setup, &self.topics, &self.client, &mut announced);
+            let announce = announce(&self.setup, &self.topics, &self.client, limits, &mut announced);
             let listen = listen(&self.setup, &self.topics, inbox, marker);
             tokio::select! {
                 biased;
-                reason = lost.wait_for(Option::is_some) => End::Lost(lost_by(reason.as_deref().ok())),
+                reason = broken.wait_for(Option::is_some) => End::Lost(lost_by(reason.as_deref().ok())),
                 _ = stop.wait_for(|stop| *stop) => End::Stopped,
                 error = listen => End::Lost(error),
                 error = announce => End::Lost(error),
@@ -174,12 +175,14 @@ impl Life {
                 self.farewell().await;
                 End::Stopped
             }
-            End::Lost(error) => self.ended(error, connected),
+            End::Lost(error) => self.ended(error, connected, &lost),
         }
     }
 
     /// Lets the connection go without DISCONNECT, so that the broker publishes the will.
-    fn ended(&mut self, error: ClientError, connected: Instant) -> End {
+    fn ended(&mut self, error: ClientError, connected: Instant, lost: &Lost) -> End {
+        // The wire is cut first, because paho says DISCONNECT when a client goes, and then there is no will.
+        lost.send_replace(Some(error.to_string()));
         self.client.abandon();
         // A connection that was thrown out at once is no success: two clients of one id would chase each
         // other as fast as the network allows.
@@ -189,15 +192,19 @@ impl Life {
         End::Lost(error)
     }
 
-    /// Says online, subscribes where the broker has no session, and marks the end of what it kept for us.
-    async fn greet(&mut self, session_present: bool) -> Result<Option<Marker>, ClientError> {
-        if let Err(error) = self.setup.rewind.send(Rewind).await {
-            tracing::error!(%error, "the buffer is gone");
-        }
+    /// Says online, subscribes where the broker has no session, and marks the end of what it kept for us. Gives
+    /// the newest record made before.
+    async fn greet(&mut self, session_present: bool) -> Result<(Option<Marker>, Name), ClientError> {
+        let gone = |_| ClientError::Lost("the buffer is gone".to_owned());
+        let newest = self.setup.rewind.send(Rewind).await.map_err(gone)?;
         let mut messages = vec![self.gateway_status(State::Online, None)];
-        if !session_present || !self.has_subscribed {
-            self.client.subscribe(self.topics.filters().to_vec()).await?;
-            self.has_subscribed = true;
+        if self.setup.commands.is_some() && !(session_present && self.has_subscribed) {
+            match self.client.subscribe(self.topics.filters().to_vec()).await {
+                Ok(()) => self.has_subscribed = true,
+                // Readings do not depend on it.
+                Err(error @ ClientError::Denied(_)) => tracing::error!(%error, "no commands will come"),
+                Err(error) => return Err(error),
+            }
         }
         let mut marker = None;
         if session_present {
@@ -217,16 +224,16 @@ impl Life {
             });
         }
         for delivery in self.client.publish(messages).await? {
-            delivered(delivery.await)?;
+            confirmed(delivery.await)?;
         }
-        Ok(marker)
+        Ok((marker, newest))
     }
 
     async fn farewell(&self) {
         let status = vec![self.gateway_status(State::Offline, Some("stopped"))];
         let said = async {
             for delivery in self.client.publish(status).await? {
-                delivered(delivery.await)?;
+                confirmed(delivery.await)?;
             }
             Ok::<(), ClientError>(())
         };

@@ -81,7 +81,10 @@ impl Wire {
         let (mut from_paho, mut to_paho) = paho.into_split();
         let (mut from_broker, mut to_broker) = broker.into_split();
         let mut answered = false;
+        let mut cut = lost.subscribe();
         let reason = tokio::select! {
+            biased;
+            _ = cut.wait_for(Option::is_some) => String::new(),
             ended = up(&mut from_paho, &mut to_broker) => match ended {
                 Ok(()) => return,
                 Err(error) => error.to_string(),

@@ -25,13 +25,18 @@ impl Store {
     pub fn open(&mut self) -> Result<Opened, StoreError> {
         self.lock()?;
         let mut replaced = None;
-        let found = match self.connect() {
+        let begun = match self.begin_run() {
             Err(StoreError::Sqlite(error)) if is_corrupt(&error) => {
                 replaced = Some(self.move_aside()?);
-                self.connect()?
+                self.begin_run()?
             }
             other => other?,
         };
+        Ok(Opened { replaced, ..begun })
+    }
+
+    fn begin_run(&mut self) -> Result<Opened, StoreError> {
+        let found = self.connect()?;
         let last = found.query_row("SELECT value FROM meta WHERE key = 'run'", [], |row| {
             row.get::<_, i64>(0)
         });
@@ -54,7 +59,7 @@ impl Store {
         Ok(Opened {
             run,
             records: self.records,
-            replaced,
+            replaced: None,
             replies,
         })
     }

@@ -13,7 +13,8 @@ pub(super) fn put(tx: &rusqlite::Transaction<'_>, insert: &[Numbered]) -> rusqli
         .iter()
         .filter(|numbered| numbered.record.kind == RecordKind::Event);
     let replaced = remove(tx, events.map(|numbered| &numbered.name))?;
-    let mut statement = tx.prepare_cached("INSERT INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    let mut statement =
+        tx.prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
     for Numbered { name, record } in insert {
         let kind = match record.kind {
             RecordKind::Reply => 0,

@@ -77,8 +77,17 @@ pub(super) fn check(request: &Request<'_>, response: &Response) -> Result<(), Dr
             if place == at && words.len() == usize::from(*count) => {}
         (Request::WriteMultipleCoils(place, bits), Response::WriteMultipleCoils(at, count))
             if place == at && bits.len() == usize::from(*count) => {}
+        (
+            Request::WriteSingleCoil(..)
+            | Request::WriteSingleRegister(..)
+            | Request::WriteMultipleRegisters(..)
+            | Request::WriteMultipleCoils(..),
+            _,
+        ) => return Err(unconfirmed(request.function_code().value())),
         _ => {
-            return Err(unconfirmed(request.function_code().value()));
+            return Err(DriverError::Malformed(
+                "the answer is one to another function".to_owned(),
+            ));
         }
     }
     Ok(())
@@ -86,7 +95,7 @@ pub(super) fn check(request: &Request<'_>, response: &Response) -> Result<(), Dr
 
 /// A write whose confirmation does not repeat it.
 pub(super) fn unconfirmed(function: u8) -> DriverError {
-    DriverError::Malformed(format!(
+    DriverError::Unconfirmed(format!(
         "function {function} was confirmed for another place or value"
     ))
 }
@@ -99,7 +108,10 @@ mod tests {
     fn sizes_and_echoes_must_match() {
         let malformed = |request: &Request<'_>, response: &Response| {
             assert!(
-                matches!(check(request, response), Err(DriverError::Malformed(_))),
+                matches!(
+                    check(request, response),
+                    Err(DriverError::Malformed(_) | DriverError::Unconfirmed(_))
+                ),
                 "{request:?} {response:?}"
             );
         };

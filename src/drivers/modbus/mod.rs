@@ -175,11 +175,22 @@ impl Driver for Modbus {
             },
             _ => return Err(unwritable(point)),
         };
-        self.ask(device, &question, (number, count), deadline).await?;
+        let unconfirmed = match self.ask(device, &question, (number, count), deadline).await {
+            Ok(_) => None,
+            Err(DriverError::Unconfirmed(text)) => Some(text),
+            Err(error) => return Err(error),
+        };
         let answer = self
             .read(device, plan::read_function(area), (number, count), deadline)
-            .await?;
-        answer.raw(point, number).ok_or_else(foreign)
+            .await;
+        if let Some(text) = unconfirmed {
+            let found = answer.ok().and_then(|answer| answer.raw(point, number));
+            let found = found.map_or("what it has now cannot be read".to_owned(), |raw| {
+                format!("it has {raw:?} now")
+            });
+            return Err(DriverError::Unconfirmed(format!("{text}; {found}")));
+        }
+        answer?.raw(point, number).ok_or_else(foreign)
     }
 }
 
