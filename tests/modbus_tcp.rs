@@ -250,7 +250,7 @@ async fn a_wrong_echo_confirms_nothing() {
     let mut driver = open(fake.port).await;
     let result = driver.write(&one(3), 0, &words(&[55]), soon()).await;
     assert!(matches!(result, Err(DriverError::Unconfirmed(_))), "{result:?}");
-    assert_eq!(fake.requests(), 1);
+    assert_eq!(fake.requests(), 2, "one write, and one look at what came of it");
 }
 
 #[tokio::test]
