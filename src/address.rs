@@ -104,16 +104,10 @@ pub fn parse_modbus(text: &str) -> Result<(Area, u16), AddressError> {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Register {
-                area,
-                number,
-                bit: None,
-            } => write!(f, "{}:{number}", area.name()),
-            Self::Register {
-                area,
-                number,
-                bit: Some(bit),
-            } => write!(f, "{}:{number} bit {bit}", area.name()),
+            Self::Register { area, number, bit: None } => write!(f, "{}:{number}", area.name()),
+            Self::Register { area, number, bit: Some(bit) } => {
+                write!(f, "{}:{number} bit {bit}", area.name())
+            }
             Self::Name(name) => f.write_str(name),
         }
     }

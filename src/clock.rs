@@ -85,10 +85,7 @@ mod tests {
     #[test]
     fn prints_utc_with_milliseconds_and_reads_offsets() {
         let time = Timestamp::parse("2026-03-01T11:15:02.12+01:00");
-        assert_eq!(
-            time.map(|t| t.to_string()).as_deref(),
-            Some("2026-03-01T10:15:02.120Z")
-        );
+        assert_eq!(time.map(|t| t.to_string()).as_deref(), Some("2026-03-01T10:15:02.120Z"));
         assert_eq!(Timestamp::parse("2026-03-01"), None);
         assert_eq!(Timestamp::parse("tomorrow"), None);
     }

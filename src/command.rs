@@ -46,11 +46,7 @@ impl Command {
     pub fn parse(payload: &[u8]) -> Result<Self, BadCommand> {
         if payload.len() > MAX_LENGTH {
             let message = format!("the command is longer than {MAX_LENGTH} bytes");
-            return Err(BadCommand {
-                id: None,
-                code: "too-large",
-                message,
-            });
+            return Err(BadCommand { id: None, code: "too-large", message });
         }
         let bad = |id: Option<&str>, message: String| BadCommand {
             id: id.map(str::to_owned),
@@ -99,23 +95,13 @@ impl Command {
         };
         match members.keys().next() {
             Some(key) => Err(format!("`{key}` is not known in a command")),
-            None => Ok(Self {
-                id,
-                action,
-                values,
-                points,
-                expires_at,
-            }),
+            None => Ok(Self { id, action, values, points, expires_at }),
         }
     }
 }
 
 fn text(json: Json) -> Option<String> {
-    if let Json::String(text) = json {
-        Some(text)
-    } else {
-        None
-    }
+    if let Json::String(text) = json { Some(text) } else { None }
 }
 
 /// The value that a JSON value stands for; `None` for null, lists and objects.
@@ -125,20 +111,13 @@ pub fn value(json: &Json) -> Option<Value> {
         Json::Bool(on) => Some(Value::Bool(*on)),
         Json::String(text) => Some(Value::Text(text.clone())),
         Json::Number(number) => {
-            if let Some(whole) = number
-                .as_i64()
-                .map(i128::from)
-                .or_else(|| number.as_u64().map(i128::from))
-            {
+            if let Some(whole) = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from)) {
                 return Some(Value::Int(whole));
             }
             // The shortest text of the number is what the sender meant: 55.1, not 55.10000000000000142.
             let text = number.to_string();
             let decimal = text.parse().or_else(|_| Decimal::from_scientific(&text));
-            decimal
-                .map(Value::Decimal)
-                .ok()
-                .or_else(|| number.as_f64().map(Value::F64))
+            decimal.map(Value::Decimal).ok().or_else(|| number.as_f64().map(Value::F64))
         }
         Json::Null | Json::Array(_) | Json::Object(_) => None,
     }
@@ -203,14 +182,9 @@ impl Outcome {
         let (error, values) = match self {
             Self::Succeeded(values) => (None, Some(values)),
             Self::Answered(json) => return body.with("values", json).with_time(ts, synced),
-            Self::Failed {
-                code,
-                message,
-                values,
-            } => (
-                Some((code.as_str(), message)),
-                Some(values).filter(|values| !values.is_empty()),
-            ),
+            Self::Failed { code, message, values } => {
+                (Some((code.as_str(), message)), Some(values).filter(|values| !values.is_empty()))
+            }
             Self::Rejected { code, message } => (Some((*code, message)), None),
             Self::Expired(message) => (Some(("expired", message)), None),
         };
@@ -236,23 +210,13 @@ mod tests {
         let text = br#"{"id":"c-91","action":"write","values":{"setpoint":55.0},"expires_at":"2026-03-01T10:20:00Z"}"#;
         let command = Command::parse(text).unwrap();
         assert_eq!(command.id, "c-91");
-        assert_eq!(
-            value(&command.values[0].1),
-            Some(Value::Decimal("55.0".parse().unwrap()))
-        );
-        assert_eq!(
-            command.expires_at.map(|t| t.to_string()).as_deref(),
-            Some("2026-03-01T10:20:00.000Z")
-        );
+        assert_eq!(value(&command.values[0].1), Some(Value::Decimal("55.0".parse().unwrap())));
+        assert_eq!(command.expires_at.map(|t| t.to_string()).as_deref(), Some("2026-03-01T10:20:00.000Z"));
     }
 
     #[test]
     fn what_is_no_command_is_told_why() {
-        let deep = format!(
-            r#"{{"id":"a","action":"write","values":{}1{}}}"#,
-            "[".repeat(40),
-            "]".repeat(40)
-        );
+        let deep = format!(r#"{{"id":"a","action":"write","values":{}1{}}}"#, "[".repeat(40), "]".repeat(40));
         for (text, part) in [
             ("", "EOF"),
             ("nonsense", "expected"),
@@ -276,10 +240,7 @@ mod tests {
         }
         let long = format!(r#"{{"id":"{}","action":"read"}}"#, "x".repeat(65));
         assert_eq!(Command::parse(long.as_bytes()).unwrap_err().id, None);
-        assert_eq!(
-            Command::parse(&vec![b' '; MAX_LENGTH + 1]).unwrap_err().code,
-            "too-large"
-        );
+        assert_eq!(Command::parse(&vec![b' '; MAX_LENGTH + 1]).unwrap_err().code, "too-large");
     }
 
     #[test]

@@ -96,10 +96,7 @@ pub fn decode(point: &Point, raw: &Raw) -> Result<Value, Reason> {
         (kind, Raw::Number(number)) => {
             let rounded = format!("{:.0}", number.round()).parse();
             let rounded = rounded.map_err(|_| Reason::Invalid)?;
-            integer(
-                point,
-                pattern::from_integer(kind, rounded).ok_or(Reason::Invalid)?,
-            )
+            integer(point, pattern::from_integer(kind, rounded).ok_or(Reason::Invalid)?)
         }
     }
 }
@@ -120,11 +117,8 @@ fn integer(point: &Point, whole: u64) -> Result<Value, Reason> {
         return Err(Reason::Invalid);
     }
     let number = number.ok_or(Reason::Invalid)?;
-    let other = if point.bits.is_none() && pattern::is_signed(point.kind) {
-        i128::from(whole)
-    } else {
-        number
-    };
+    let other =
+        if point.bits.is_none() && pattern::is_signed(point.kind) { i128::from(whole) } else { number };
     if let Some(name) = point.values.get(&number).or_else(|| point.values.get(&other)) {
         return Ok(Value::Text(name.clone()));
     }
@@ -171,9 +165,9 @@ fn float32(point: &Point, raw: &Raw) -> Result<f32, Reason> {
 
 fn float64(point: &Point, raw: &Raw) -> Result<f64, Reason> {
     match raw {
-        Raw::Words(words) => pattern::from_words(point.kind, point.order, words)
-            .map(f64::from_bits)
-            .ok_or(Reason::Malformed),
+        Raw::Words(words) => {
+            pattern::from_words(point.kind, point.order, words).map(f64::from_bits).ok_or(Reason::Malformed)
+        }
         Raw::Text(text) => parse_float(text, f64::is_infinite),
         Raw::Number(number) => Ok(*number),
         Raw::Bit(_) => Err(Reason::Malformed),
@@ -189,11 +183,7 @@ fn check_float(point: &Point, bits: u64, width: u32, number: f64) -> Result<(), 
             return Err(Reason::Invalid);
         }
     }
-    if number.is_finite() {
-        Ok(())
-    } else {
-        Err(Reason::NotANumber)
-    }
+    if number.is_finite() { Ok(()) } else { Err(Reason::NotANumber) }
 }
 
 /// `shortest` is the shortest decimal text of the number.
@@ -201,20 +191,15 @@ fn scale_float(point: &Point, plain: Value, shortest: &str) -> Result<Value, Rea
     if is_plain(point) {
         return Ok(plain);
     }
-    let exact = Decimal::from_str_exact(shortest)
-        .ok()
-        .and_then(|raw| exact::scale(raw, point.scale, point.offset));
+    let exact =
+        Decimal::from_str_exact(shortest).ok().and_then(|raw| exact::scale(raw, point.scale, point.offset));
     if let Some(value) = exact {
         return Ok(Value::Decimal(value));
     }
     // Beyond 28 digits only binary arithmetic is left; it is as good as the float itself.
     let raw: f64 = shortest.parse().map_err(|_| Reason::Invalid)?;
     let value = raw.mul_add(exact::to_f64(point.scale), exact::to_f64(point.offset));
-    if value.is_finite() {
-        Ok(Value::F64(value))
-    } else {
-        Err(Reason::Invalid)
-    }
+    if value.is_finite() { Ok(Value::F64(value)) } else { Err(Reason::Invalid) }
 }
 
 /// Takes the blanks that scales print between sign and digits (`+   12.5`); `None` for a second sign.

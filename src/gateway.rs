@@ -84,13 +84,7 @@ pub async fn run(config: Config) -> Result<(), GatewayError> {
 
 async fn start(config: Config) -> Result<Actors, GatewayError> {
     let Config {
-        gateway,
-        buffer: buffer_config,
-        mut mqtt,
-        commands: commands_config,
-        links,
-        devices,
-        ..
+        gateway, buffer: buffer_config, mut mqtt, commands: commands_config, links, devices, ..
     } = config;
     let clock = gateway.clock;
     if mqtt.client_id.contains("{random}") {
@@ -98,13 +92,7 @@ async fn start(config: Config) -> Result<Actors, GatewayError> {
         mqtt.client_id = mqtt.client_id.replace("{random}", &random);
     }
     let (buffer, run) = Buffer::start(buffer_config, clock).await?;
-    tracing::info!(
-        gateway = gateway.id,
-        run,
-        links = links.len(),
-        devices = devices.len(),
-        "started"
-    );
+    tracing::info!(gateway = gateway.id, run, links = links.len(), devices = devices.len(), "started");
     let devices: Vec<Rc<Device>> = devices.into_iter().map(Rc::new).collect();
     let status = Status::new(run, &devices).start();
 
@@ -112,11 +100,7 @@ async fn start(config: Config) -> Result<Actors, GatewayError> {
     for config in links {
         let id = config.id.clone();
         let link = Link::new(link::Setup {
-            devices: devices
-                .iter()
-                .filter(|device| device.link == id)
-                .cloned()
-                .collect(),
+            devices: devices.iter().filter(|device| device.link == id).cloned().collect(),
             driver: Rc::new({
                 let config = config.clone();
                 move || drivers::create(&config)
@@ -132,13 +116,7 @@ async fn start(config: Config) -> Result<Actors, GatewayError> {
     let commands = commands_config.enabled.then(|| {
         let target = |device: &Rc<Device>| {
             let link = by_id.get(&device.link)?.clone().recipient();
-            Some((
-                device.id.clone(),
-                Target {
-                    device: device.clone(),
-                    link,
-                },
-            ))
+            Some((device.id.clone(), Target { device: device.clone(), link }))
         };
         Commands::new(commands::Setup {
             targets: devices.iter().filter_map(target).collect(),
@@ -166,13 +144,7 @@ async fn start(config: Config) -> Result<Actors, GatewayError> {
         commands: commands.clone().map(Addr::recipient),
     })
     .start();
-    Ok(Actors {
-        links: by_id.into_values().collect(),
-        commands,
-        uplink,
-        status,
-        buffer,
-    })
+    Ok(Actors { links: by_id.into_values().collect(), commands, uplink, status, buffer })
 }
 
 impl Actors {
@@ -182,10 +154,7 @@ impl Actors {
             (self.buffer.connected(), "the buffer"),
             (self.status.connected(), "the status"),
             (self.uplink.connected(), "the uplink"),
-            (
-                self.commands.as_ref().is_none_or(Addr::connected),
-                "the commands part",
-            ),
+            (self.commands.as_ref().is_none_or(Addr::connected), "the commands part"),
             (self.links.iter().all(Addr::connected), "a link"),
         ];
         if let Some((_, dead)) = alive.into_iter().find(|(alive, _)| !alive) {
@@ -211,13 +180,7 @@ impl Actors {
 
     /// From the devices inwards, each awaited.
     async fn stop(self) {
-        let Self {
-            links,
-            commands,
-            uplink,
-            status: _status,
-            buffer,
-        } = self;
+        let Self { links, commands, uplink, status: _status, buffer } = self;
         report(join_all(links.iter().map(|link| link.send(link::Stop))).await);
         if let Some(commands) = commands {
             report([commands.send(commands::Stop).await]);

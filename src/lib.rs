@@ -29,7 +29,7 @@
 //! | program | [`cli`], [`gateway`] |
 //! | actors | [`uplink`], [`commands`], [`link`], [`status`], [`buffer`] |
 //! | protocols | [`drivers`] |
-//! | words | [`record`], [`decode`], [`session`], [`config`], [`command`], [`strict`], [`point`], [`address`], [`clock`] |
+//! | words | [`record`], [`decode`], [`session`], [`config`], [`command`], [`strict`], [`point`], [`kind`], [`address`], [`clock`] |
 
 pub mod cli;
 pub mod gateway;
@@ -47,6 +47,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod decode;
+pub mod kind;
 pub mod point;
 pub mod record;
 pub mod session;

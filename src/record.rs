@@ -154,11 +154,7 @@ impl Body {
     #[must_use]
     pub fn with_time(self, ts: Timestamp, synced: bool) -> Self {
         let body = self.with("ts", &ts.to_string());
-        if synced {
-            body
-        } else {
-            body.with("clock", "unsynced")
-        }
+        if synced { body } else { body.with("clock", "unsynced") }
     }
 
     /// The members.
@@ -191,20 +187,14 @@ impl Body {
 #[must_use]
 pub fn readings(device: &Device, readings: &[Reading], ts: Timestamp, synced: bool) -> Record {
     let point = |reading: &Reading| device.points.get(reading.point).map(|p| p.id.as_str());
-    let mut body = Body::new()
-        .with("device", device.id.as_str())
-        .with_time(ts, synced)
-        .with_json("values", |out| {
-            let good = readings
-                .iter()
-                .filter_map(|r| Some((point(r)?, r.value.as_ref().ok()?)));
+    let mut body =
+        Body::new().with("device", device.id.as_str()).with_time(ts, synced).with_json("values", |out| {
+            let good = readings.iter().filter_map(|r| Some((point(r)?, r.value.as_ref().ok()?)));
             object(out, good, |out, value| value.write_json(out));
         });
     if readings.iter().any(|r| r.value.is_err()) {
         body = body.with_json("bad", |out| {
-            let bad = readings
-                .iter()
-                .filter_map(|r| Some((point(r)?, r.value.as_ref().err()?)));
+            let bad = readings.iter().filter_map(|r| Some((point(r)?, r.value.as_ref().err()?)));
             object(out, bad, |out, reason| {
                 out.extend_from_slice(format!("\"{reason}\"").as_bytes());
             });
@@ -276,13 +266,8 @@ mod tests {
 
     #[test]
     fn a_payload_differs_from_its_repeat_in_backlog_alone() {
-        let record = event("gap", Timestamp::from_millis(0), false, |body| {
-            body.with("reason", "max_size")
-        });
-        let numbered = Numbered {
-            name: Name { run: 7, seq: 2 },
-            record,
-        };
+        let record = event("gap", Timestamp::from_millis(0), false, |body| body.with("reason", "max_size"));
+        let numbered = Numbered { name: Name { run: 7, seq: 2 }, record };
         let first = String::from_utf8(numbered.payload(false)).unwrap();
         assert_eq!(
             first,

@@ -18,11 +18,7 @@ impl Backoff {
     /// Between these bounds.
     #[must_use]
     pub fn new(min: Duration, max: Duration) -> Self {
-        Self {
-            min,
-            max: max.max(min),
-            next: Duration::ZERO,
-        }
+        Self { min, max: max.max(min), next: Duration::ZERO }
     }
 
     /// The wait before the next try.
@@ -48,10 +44,7 @@ mod tests {
         assert_eq!(backoff.next_wait(), Duration::ZERO);
         for nominal in [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] {
             let wait = backoff.next_wait().as_secs_f64();
-            assert!(
-                wait <= nominal && wait >= nominal * (1.0 - JITTER),
-                "{wait} for {nominal}"
-            );
+            assert!(wait <= nominal && wait >= nominal * (1.0 - JITTER), "{wait} for {nominal}");
         }
         backoff.reset();
         assert_eq!(backoff.next_wait(), Duration::ZERO);

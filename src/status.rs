@@ -114,27 +114,14 @@ impl Status {
     /// For these devices in this run.
     #[must_use]
     pub fn new(run: u64, devices: &[Rc<Device>]) -> Self {
-        let info = devices
-            .iter()
-            .map(|device| ((device.id.clone(), Aspect::Info), (1, info(device))))
-            .collect();
-        Self {
-            run,
-            version: 1,
-            known: BTreeMap::new(),
-            retained: info,
-            watcher: None,
-        }
+        let info =
+            devices.iter().map(|device| ((device.id.clone(), Aspect::Info), (1, info(device)))).collect();
+        Self { run, version: 1, known: BTreeMap::new(), retained: info, watcher: None }
     }
 
     /// Takes a report; says whether something changed.
     fn take(&mut self, report: Report) -> bool {
-        let Report {
-            device,
-            state,
-            reason,
-            ts,
-        } = report;
+        let Report { device, state, reason, ts } = report;
         let good = (state == State::Online).then_some(ts);
         let known = self.known.get(&device);
         let last_good = good.or(known.and_then(|known| known.last_good));
@@ -158,17 +145,9 @@ impl Status {
             }
             self.version += 1;
             let payload = body.with("run", &self.run).object();
-            self.retained
-                .insert((device.clone(), Aspect::Status), (self.version, payload));
+            self.retained.insert((device.clone(), Aspect::Status), (self.version, payload));
         }
-        self.known.insert(
-            device,
-            Known {
-                state,
-                reason,
-                last_good,
-            },
-        );
+        self.known.insert(device, Known { state, reason, last_good });
         !is_same
     }
 
@@ -179,10 +158,7 @@ impl Status {
             aspect: *aspect,
             payload: payload.clone(),
         });
-        Changes {
-            version: self.version,
-            retained: retained.collect(),
-        }
+        Changes { version: self.version, retained: retained.collect() }
     }
 }
 
@@ -220,11 +196,8 @@ fn info(device: &Device) -> Vec<u8> {
                         }
                     }
                     if !point.values.is_empty() {
-                        let values: BTreeMap<String, &String> = point
-                            .values
-                            .iter()
-                            .map(|(raw, name)| (raw.to_string(), name))
-                            .collect();
+                        let values: BTreeMap<String, &String> =
+                            point.values.iter().map(|(raw, name)| (raw.to_string(), name)).collect();
                         body = body.with("values", &values);
                     }
                     out.extend_from_slice(&body.object());
@@ -261,12 +234,7 @@ impl Handler<Watch> for Status {
         }
         let (answer, told) = oneshot::channel();
         self.watcher = Some((since, answer));
-        Box::pin(async move {
-            told.await.unwrap_or(Changes {
-                version: since,
-                retained: Vec::new(),
-            })
-        })
+        Box::pin(async move { told.await.unwrap_or(Changes { version: since, retained: Vec::new() }) })
     }
 }
 
@@ -274,12 +242,7 @@ impl Handler<GetStates> for Status {
     type Result = MessageResult<GetStates>;
 
     fn handle(&mut self, _: GetStates, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(
-            self.known
-                .iter()
-                .map(|(device, known)| (device.clone(), known.state))
-                .collect(),
-        )
+        MessageResult(self.known.iter().map(|(device, known)| (device.clone(), known.state)).collect())
     }
 }
 

@@ -28,18 +28,14 @@ fn a_gateway_of_many_devices_comes_back_each_time() {
         )
         .unwrap();
     }
-    let fast = [
-        ("FIELDGATE_MQTT__RECONNECT__MIN", "100ms"),
-        ("FIELDGATE_MQTT__RECONNECT__MAX", "100ms"),
-    ];
+    let fast = [("FIELDGATE_MQTT__RECONNECT__MIN", "100ms"), ("FIELDGATE_MQTT__RECONNECT__MAX", "100ms")];
     let mut gateway = Gateway::run_with(folder.path(), &config, &fast);
     let mut polls = 0;
     for _ in 0..=ROUNDS {
         let watcher = Subscriber::start(&broker, "fieldgate/g/#");
         watcher.wait("the status of every device", LIMIT, |messages| {
-            let online = messages
-                .iter()
-                .filter(|m| m.topic.ends_with("/status") && m.payload.contains("online"));
+            let online =
+                messages.iter().filter(|m| m.topic.ends_with("/status") && m.payload.contains("online"));
             (online.count() > DEVICES).then_some(())
         });
         let count = |device: &str| {

@@ -1,11 +1,6 @@
 //! A command gets exactly one reply that says what became of it, by both versions of MQTT; what may not run never
 //! reaches the device.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 
@@ -38,13 +33,7 @@ impl Scene {
         watcher.wait_json("fieldgate/g/boiler/readings", "a reading", |json| {
             json["values"]["setpoint"].is_number()
         });
-        Self {
-            broker,
-            boiler,
-            watcher,
-            gateway,
-            _folder: folder,
-        }
+        Self { broker, boiler, watcher, gateway, _folder: folder }
     }
 
     fn send(&self, command: &Value) {
@@ -52,8 +41,7 @@ impl Scene {
     }
 
     fn reply(&self, id: &str) -> Value {
-        self.watcher
-            .wait_json(REPLY, &format!("the reply to {id}"), |json| json["id"] == id)
+        self.watcher.wait_json(REPLY, &format!("the reply to {id}"), |json| json["id"] == id)
     }
 
     fn ask(&self, command: &Value) -> Value {
@@ -62,10 +50,7 @@ impl Scene {
     }
 
     fn reading(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        self.watcher
-            .wait_json("fieldgate/g/boiler/readings", what, |json| {
-                wanted(&json["values"])
-            })
+        self.watcher.wait_json("fieldgate/g/boiler/readings", what, |json| wanted(&json["values"]))
     }
 
     fn refused(&self, id: &str, status: &str, code: &str) {
@@ -83,10 +68,7 @@ fn write_read_and_poll(version: &str) {
     assert_eq!(reply["values"], json!({"setpoint": 55.1}), "{reply}");
     assert_eq!(reply["device"], "boiler", "{reply}");
     assert_eq!(reply["action"], "write", "{reply}");
-    assert!(
-        reply["run"].is_u64() && reply["seq"].is_u64() && reply["ts"].is_string(),
-        "{reply}"
-    );
+    assert!(reply["run"].is_u64() && reply["seq"].is_u64() && reply["ts"].is_string(), "{reply}");
     scene.reading("the new set point", |values| values["setpoint"] == 55.1);
 
     let several =
@@ -99,14 +81,7 @@ fn write_read_and_poll(version: &str) {
     let mut writes = scene.boiler.writes();
     writes.sort();
     // 3,000,000,000 is 0xb2d05e00.
-    assert_eq!(
-        writes,
-        [
-            "1 coil 4 [1]",
-            "1 holding 40 [551]",
-            "1 holding 50 [45776, 24064]"
-        ]
-    );
+    assert_eq!(writes, ["1 coil 4 [1]", "1 holding 40 [551]", "1 holding 50 [45776, 24064]"]);
 
     let reply = scene.ask(&json!({"id": "r-1", "action": "read", "points": ["fixed", "setpoint"]}));
     assert_eq!(reply["status"], "succeeded", "{reply}");
@@ -116,23 +91,13 @@ fn write_read_and_poll(version: &str) {
     assert_eq!(reply["status"], "succeeded", "{reply}");
     let command = r#"{"id":"e-1","action":"write","values":{"gone":1}}"#;
     publish(&scene.broker, "fieldgate/g/chimney/command", command, &[]);
-    let reply = scene
-        .watcher
-        .wait_json("fieldgate/g/chimney/reply", "the refusal", |json| {
-            json["id"] == "e-1"
-        });
+    let reply =
+        scene.watcher.wait_json("fieldgate/g/chimney/reply", "the refusal", |json| json["id"] == "e-1");
     assert_eq!(reply["status"], "failed", "{reply}");
     assert_eq!(reply["error"]["code"], "exception-2", "{reply}");
 
-    publish(
-        &scene.broker,
-        "fieldgate/g/command",
-        r#"{"id":"s-1","action":"status"}"#,
-        &[],
-    );
-    let reply = scene
-        .watcher
-        .wait_json("fieldgate/g/reply", "the status", |json| json["id"] == "s-1");
+    publish(&scene.broker, "fieldgate/g/command", r#"{"id":"s-1","action":"status"}"#, &[]);
+    let reply = scene.watcher.wait_json("fieldgate/g/reply", "the status", |json| json["id"] == "s-1");
     assert_eq!(reply["status"], "succeeded", "{reply}");
 }
 
@@ -153,17 +118,10 @@ fn the_reply_goes_where_the_sender_wants_it() {
         let command = json!({"id": id, "action": "read", "points": ["fixed"]}).to_string();
         let property = ["-D", "publish", "response-topic", topic];
         let correlation = ["-V", "5", "-D", "publish", "correlation-data", "order-17"];
-        publish(
-            &scene.broker,
-            COMMAND,
-            &command,
-            &[&correlation[..], &property[..]].concat(),
-        );
+        publish(&scene.broker, COMMAND, &command, &[&correlation[..], &property[..]].concat());
     };
     v5("cloud/answers/me", "v-1");
-    let reply = scene
-        .watcher
-        .wait_for("the reply", |message| message.topic == "cloud/answers/me");
+    let reply = scene.watcher.wait_for("the reply", |message| message.topic == "cloud/answers/me");
     assert_eq!(reply.json()["id"], "v-1");
     assert_eq!(reply.json()["status"], "succeeded");
     assert_eq!(reply.properties["correlation-data"], "order-17");
@@ -205,9 +163,7 @@ fn what_may_not_run_is_rejected_and_never_written() {
     publish(&scene.broker, "fieldgate/g/nobody/command", &nobody, &[]);
     let reply = scene
         .watcher
-        .wait_json("fieldgate/g/nobody/reply", "unknown-device", |json| {
-            json["id"] == "unknown-device"
-        });
+        .wait_json("fieldgate/g/nobody/reply", "unknown-device", |json| json["id"] == "unknown-device");
     assert_eq!(reply["error"]["code"], "unknown-device", "{reply}");
     assert_eq!(scene.boiler.writes(), Vec::<String>::new());
 }
@@ -215,16 +171,9 @@ fn what_may_not_run_is_rejected_and_never_written() {
 #[test]
 fn what_is_no_command_gets_a_reply_without_id() {
     let scene = Scene::start("3.1.1", "");
-    let deep = format!(
-        r#"{{"id":"deep","action":"write","values":{}1{}}}"#,
-        "[".repeat(40),
-        "]".repeat(40)
-    );
+    let deep = format!(r#"{{"id":"deep","action":"write","values":{}1{}}}"#, "[".repeat(40), "]".repeat(40));
     let long = format!(r#"{{"id":"{}","action":"poll"}}"#, "x".repeat(65));
-    let large = format!(
-        r#"{{"id":"large","action":"poll","points":["{}"]}}"#,
-        "x".repeat(70_000)
-    );
+    let large = format!(r#"{{"id":"large","action":"poll","points":["{}"]}}"#, "x".repeat(70_000));
     let twice = r#"{"id":"twice","action":"poll","action":"write"}"#;
     for (text, code) in [
         ("not json", "bad-json"),
@@ -256,34 +205,22 @@ fn a_write_that_waited_in_the_broker_is_stale() {
     let mut scene = Scene::start("5", "");
     // Gone without a word: the session stays in the broker, and keeps what is sent meanwhile.
     scene.gateway.kill();
-    scene
-        .watcher
-        .wait_json("fieldgate/g/status", "the last will", |json| {
-            json["state"] == "offline"
-        });
+    scene.watcher.wait_json("fieldgate/g/status", "the last will", |json| json["state"] == "offline");
     let until = "2999-01-01T00:00:00Z";
     scene.send(&json!({"id": "old", "action": "write", "values": {"setpoint": 50}}));
     scene.send(&json!({"id": "old-read", "action": "read", "points": ["fixed"]}));
     scene.send(
         &json!({"id": "old-but-dated", "action": "write", "values": {"setpoint": 60}, "expires_at": until}),
     );
-    let scene = Scene {
-        gateway: scene.gateway.run_again(),
-        ..scene
-    };
+    let scene = Scene { gateway: scene.gateway.run_again(), ..scene };
     scene.refused("old", "rejected", "stale");
     assert_eq!(scene.reply("old-read")["status"], "succeeded");
     assert_eq!(scene.reply("old-but-dated")["status"], "succeeded");
     // Once its own mark has come back, a write runs again as before.
-    scene
-        .watcher
-        .wait_for("the mark", |message| message.topic == "fieldgate/g/marker");
+    scene.watcher.wait_for("the mark", |message| message.topic == "fieldgate/g/marker");
     let reply = scene.ask(&json!({"id": "new", "action": "write", "values": {"setpoint": 70}}));
     assert_eq!(reply["status"], "succeeded", "{reply}");
-    assert_eq!(
-        scene.boiler.writes(),
-        ["1 holding 40 [600]", "1 holding 40 [700]"]
-    );
+    assert_eq!(scene.boiler.writes(), ["1 holding 40 [600]", "1 holding 40 [700]"]);
 }
 
 #[test]
@@ -296,15 +233,8 @@ fn a_write_to_a_dead_device_fails_within_its_time() {
     let device = boiler_device(&line.address, "1s").replace("timeout = \"5s\"", "timeout = \"300ms\"");
     let config = head(folder.path(), &broker) + "[commands]\ntimeout = \"5s\"\n" + &device;
     let _gateway = Gateway::run(folder.path(), &config);
-    watcher.wait_json("fieldgate/g/boiler/status", "offline", |json| {
-        json["state"] == "offline"
-    });
-    publish(
-        &broker,
-        COMMAND,
-        r#"{"id":"d-1","action":"write","values":{"setpoint":50}}"#,
-        &[],
-    );
+    watcher.wait_json("fieldgate/g/boiler/status", "offline", |json| json["state"] == "offline");
+    publish(&broker, COMMAND, r#"{"id":"d-1","action":"write","values":{"setpoint":50}}"#, &[]);
     let reply = watcher.wait_json(REPLY, "the reply", |json| json["id"] == "d-1");
     assert_eq!(reply["status"], "failed", "{reply}");
     let code = reply["error"]["code"].as_str().unwrap();

@@ -1,10 +1,5 @@
 //! An id runs once: the device counts. A repeat gets the stored outcome in a new record, also after a restart.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 
@@ -22,22 +17,15 @@ const WRITE: &str = r#"{"id":"once","action":"write","values":{"setpoint":60}}"#
 fn replies(watcher: &Subscriber, id: &str, count: usize) -> Vec<Value> {
     watcher.wait(&format!("{count} replies to {id}"), LIMIT, |messages| {
         let replies = messages.iter().filter(|message| message.topic == REPLY);
-        let replies: Vec<Value> = replies
-            .map(support::Message::json)
-            .filter(|json| json["id"] == id)
-            .collect();
+        let replies: Vec<Value> =
+            replies.map(support::Message::json).filter(|json| json["id"] == id).collect();
         (replies.len() >= count).then_some(replies)
     })
 }
 
 /// Proves that nothing else was going to come: a later command has been answered.
 fn settle(broker: &Broker, watcher: &Subscriber, id: &str) {
-    publish(
-        broker,
-        COMMAND,
-        &format!(r#"{{"id":"{id}","action":"read"}}"#),
-        &[],
-    );
+    publish(broker, COMMAND, &format!(r#"{{"id":"{id}","action":"read"}}"#), &[]);
     replies(watcher, id, 1);
 }
 
@@ -49,9 +37,7 @@ fn a_repeat_gets_the_stored_outcome_and_touches_no_device() {
     let watcher = Subscriber::start(&broker, "fieldgate/g/#");
     let config = head(folder.path(), &broker) + &boiler_device(&boiler.address, "200ms");
     let mut gateway = Gateway::run(folder.path(), &config);
-    watcher.wait_json("fieldgate/g/boiler/status", "online", |json| {
-        json["state"] == "online"
-    });
+    watcher.wait_json("fieldgate/g/boiler/status", "online", |json| json["state"] == "online");
 
     publish(&broker, COMMAND, WRITE, &[]);
     let first = replies(&watcher, "once", 1).remove(0);
@@ -70,14 +56,8 @@ fn a_repeat_gets_the_stored_outcome_and_touches_no_device() {
 
     gateway = gateway.run_again();
     watcher.wait("online again", LIMIT, |messages| {
-        let status = messages
-            .iter()
-            .filter(|message| message.topic == "fieldgate/g/status");
-        (status
-            .filter(|message| message.payload.contains("online"))
-            .count()
-            >= 2)
-            .then_some(())
+        let status = messages.iter().filter(|message| message.topic == "fieldgate/g/status");
+        (status.filter(|message| message.payload.contains("online")).count() >= 2).then_some(())
     });
     // The broker has the session, so a write without a date may be called stale: ask until it is not.
     let mut asked = 4;
@@ -91,13 +71,7 @@ fn a_repeat_gets_the_stored_outcome_and_touches_no_device() {
     };
     settle(&broker, &watcher, "settle-2");
     assert_eq!(boiler.writes(), ["1 holding 40 [600]"]);
-    let outcome = |reply: &Value| {
-        (
-            reply["status"].clone(),
-            reply["values"].clone(),
-            reply["ts"].clone(),
-        )
-    };
+    let outcome = |reply: &Value| (reply["status"].clone(), reply["values"].clone(), reply["ts"].clone());
     let mut names = vec![(first["run"].as_u64(), first["seq"].as_u64())];
     for again in [&repeated[1], &repeated[2], &after] {
         assert_eq!(outcome(again), outcome(&first), "{again}");
@@ -118,18 +92,14 @@ fn a_command_cut_off_in_the_middle_is_interrupted_and_not_run_again() {
     // The reads are so rare that the write is the next thing that the device hears.
     let config = head(folder.path(), &broker) + &boiler_device(&boiler.address, "30s");
     let mut gateway = Gateway::run(folder.path(), &config);
-    watcher.wait_json("fieldgate/g/boiler/status", "online", |json| {
-        json["state"] == "online"
-    });
+    watcher.wait_json("fieldgate/g/boiler/status", "online", |json| json["state"] == "online");
 
     // The device takes the request into its queue and says nothing: the command is open.
     boiler.signal(Signal::STOP);
     publish(&broker, COMMAND, WRITE, &[]);
-    gateway
-        .process()
-        .wait("the command's start on the disk", Duration::from_secs(20), |_| {
-            is_begun(folder.path()).then_some(())
-        });
+    gateway.process().wait("the command's start on the disk", Duration::from_secs(20), |_| {
+        is_begun(folder.path()).then_some(())
+    });
     gateway.kill();
     boiler.signal(Signal::CONT);
     let mut gateway = gateway.run_again();
@@ -152,9 +122,7 @@ fn is_begun(folder: &std::path::Path) -> bool {
         rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
     );
     let count = file.and_then(|file| {
-        file.query_row("SELECT count(*) FROM commands WHERE id = 'once'", [], |row| {
-            row.get::<_, i64>(0)
-        })
+        file.query_row("SELECT count(*) FROM commands WHERE id = 'once'", [], |row| row.get::<_, i64>(0))
     });
     count.is_ok_and(|count| count == 1)
 }

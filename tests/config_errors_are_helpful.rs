@@ -64,10 +64,7 @@ impl Outcome {
 
 fn check(files: &[PathBuf], variables: &[(&str, &str)]) -> Outcome {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fieldgate"));
-    command
-        .args(["check", "--print"])
-        .env_clear()
-        .envs(variables.iter().copied());
+    command.args(["check", "--print"]).env_clear().envs(variables.iter().copied());
     for file in files {
         command.arg("--config").arg(file);
     }
@@ -102,11 +99,8 @@ fn the_base_of_the_cases_has_no_fault() {
 fn each_fault_names_key_place_and_help_and_no_secret() {
     let cases =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config_faults.txt")).unwrap();
-    let cases: String = cases
-        .lines()
-        .filter(|line| !line.starts_with("###"))
-        .flat_map(|line| [line, "\n"])
-        .collect();
+    let cases: String =
+        cases.lines().filter(|line| !line.starts_with("###")).flat_map(|line| [line, "\n"]).collect();
     let mut wrong = Vec::new();
     let mut count = 0;
     for case in cases.split(">>> ").skip(1) {
@@ -114,15 +108,10 @@ fn each_fault_names_key_place_and_help_and_no_secret() {
         let (wanted, text) = case.split_once('\n').unwrap();
         let wanted: Vec<&str> = wanted.split(" | ").collect();
         let (error, place, help) = (wanted[0], wanted[1], wanted[2]);
-        let variables = text
-            .lines()
-            .filter_map(|line| line.strip_prefix('$')?.split_once('='));
+        let variables = text.lines().filter_map(|line| line.strip_prefix('$')?.split_once('='));
         let variables: Vec<_> = VARIABLES.into_iter().chain(variables).collect();
-        let text: String = text
-            .lines()
-            .filter(|line| !line.starts_with('$'))
-            .flat_map(|line| [line, "\n"])
-            .collect();
+        let text: String =
+            text.lines().filter(|line| !line.starts_with('$')).flat_map(|line| [line, "\n"]).collect();
         let folder = folder(&text);
         let place = match place.parse::<usize>() {
             Ok(line) => format!("{}, line {line}", folder.path().join("conf.d/bad.toml").display()),
@@ -135,21 +124,14 @@ fn each_fault_names_key_place_and_help_and_no_secret() {
             && faults[0].len() == 3
             && faults[0][0].starts_with(error)
             && faults[0][1].strip_prefix("  in:   ") == Some(&place)
-            && faults[0][2]
-                .strip_prefix("  help: ")
-                .is_some_and(|told| told.contains(help));
+            && faults[0][2].strip_prefix("  help: ").is_some_and(|told| told.contains(help));
         let quiet = !outcome.stdout.contains(CANARY) && !outcome.stderr.contains(CANARY);
         if outcome.code != 78 || !told || !quiet {
             wrong.push(format!("{case}came to {}:\n{}", outcome.code, outcome.stderr));
         }
     }
     assert!(count > 130, "only {count} cases were read");
-    assert!(
-        wrong.is_empty(),
-        "{} of {count}:\n{}",
-        wrong.len(),
-        wrong.join("\n\n")
-    );
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
 #[test]
@@ -161,10 +143,7 @@ fn every_fault_is_told_at_once() {
     let outcome = check(&main_file(&folder), &[("FIELDGATE_LOG__LEVEL", "loud")]);
     let faults = outcome.faults();
     let errors: Vec<&str> = faults.iter().map(|lines| lines[0]).collect();
-    let keys: Vec<&str> = errors
-        .iter()
-        .filter_map(|error| error.split(' ').next())
-        .collect();
+    let keys: Vec<&str> = errors.iter().filter_map(|error| error.split(' ').next()).collect();
     assert_eq!(
         keys,
         [
@@ -205,10 +184,7 @@ fn a_file_that_cannot_be_read_is_named() {
     fs::remove_dir_all(path("conf.d")).unwrap();
     fs::write(path("conf.d"), "").unwrap();
     let outcome = check(&main_file(&folder), &[]);
-    assert_eq!(
-        outcome.faults()[0][1],
-        format!("  in:   {}", path("conf.d").display())
-    );
+    assert_eq!(outcome.faults()[0][1], format!("  in:   {}", path("conf.d").display()));
 }
 
 #[test]
@@ -218,21 +194,11 @@ fn a_secret_that_others_can_reach_is_refused() {
     fs::write(&secret, format!("{CANARY}\n")).unwrap();
     let password = format!("[mqtt]\npassword = {{ file = \"{}\" }}\n", secret.display());
     fs::write(folder.path().join("conf.d/bad.toml"), password).unwrap();
-    for (mode, code) in [
-        (0o600, 0),
-        (0o640, 0),
-        (0o400, 0),
-        (0o644, 78),
-        (0o602, 78),
-        (0o660, 78),
-    ] {
+    for (mode, code) in [(0o600, 0), (0o640, 0), (0o400, 0), (0o644, 78), (0o602, 78), (0o660, 78)] {
         fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
         let outcome = check(&main_file(&folder), &[("FIELDGATE_MQTT__USERNAME", "u")]);
         assert_eq!(outcome.code, code, "{mode:o}: {}", outcome.stderr);
-        assert!(
-            !outcome.stdout.contains(CANARY) && !outcome.stderr.contains(CANARY),
-            "{mode:o}"
-        );
+        assert!(!outcome.stdout.contains(CANARY) && !outcome.stderr.contains(CANARY), "{mode:o}");
         let told = if code == 0 {
             outcome.stdout.contains("password = \"***\"")
         } else {

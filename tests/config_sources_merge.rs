@@ -1,11 +1,6 @@
 //! Defaults, files, `conf.d` and the environment: what each says, and which one counts.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -29,10 +24,8 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 
 fn load(folder: &TempDir, files: &[&str], variables: &[(&str, &str)]) -> (Config, Effective) {
     let files: Vec<PathBuf> = files.iter().map(|file| folder.path().join(file)).collect();
-    let environment: Environment = variables
-        .iter()
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect();
+    let environment: Environment =
+        variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
     load_with(&files, &environment).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -47,18 +40,11 @@ fn the_last_source_wins_and_tables_merge() {
         ),
         ("b.toml", "[mqtt]\nusername = 'b'\nmax_inflight = 2"),
         ("conf.d/2.toml", "[mqtt]\nqos = 2\nreconnect.max = '5s'"),
-        (
-            "conf.d/1.toml",
-            "[mqtt]\nqos = 1\nmax_inflight = 3\nreconnect.min = '2s'",
-        ),
+        ("conf.d/1.toml", "[mqtt]\nqos = 1\nmax_inflight = 3\nreconnect.min = '2s'"),
         ("conf.d/.hidden.toml", "["),
         ("conf.d/note.txt", "["),
     ]);
-    let (config, _) = load(
-        &folder,
-        &["a.toml", "b.toml"],
-        &[("FIELDGATE_MQTT__MAX_INFLIGHT", "4")],
-    );
+    let (config, _) = load(&folder, &["a.toml", "b.toml"], &[("FIELDGATE_MQTT__MAX_INFLIGHT", "4")]);
     assert_eq!(config.gateway.id, "a");
     assert_eq!(config.mqtt.host, "a");
     assert_eq!(config.mqtt.username.as_deref(), Some("b"));
@@ -105,24 +91,14 @@ fn what_is_text_stays_text_in_the_environment() {
     assert_eq!(config.mqtt.reconnect_max, Duration::from_secs(10));
     assert_eq!(config.links[0].tags, Some(serde_json::json!(["a", 1])));
     assert_eq!(config.devices[0].points[0].scale.to_string(), "0.1");
-    assert!(
-        config.warnings.iter().any(|text| text.contains("FIELDGATE_PORT")),
-        "{:?}",
-        config.warnings
-    );
+    assert!(config.warnings.iter().any(|text| text.contains("FIELDGATE_PORT")), "{:?}", config.warnings);
 }
 
 #[test]
 fn an_id_with_a_dash_is_reached_by_the_environment() {
-    let folder = folder(&[(
-        "a.toml",
-        &format!("{BROKER}[links.plc-1]\ndriver = 'modbus-tcp'\naddress = 'far'"),
-    )]);
-    let (config, _) = load(
-        &folder,
-        &["a.toml"],
-        &[("FIELDGATE_LINKS__PLC_1__ADDRESS", "127.0.0.1:1502")],
-    );
+    let folder =
+        folder(&[("a.toml", &format!("{BROKER}[links.plc-1]\ndriver = 'modbus-tcp'\naddress = 'far'"))]);
+    let (config, _) = load(&folder, &["a.toml"], &[("FIELDGATE_LINKS__PLC_1__ADDRESS", "127.0.0.1:1502")]);
     assert_eq!(config.links.len(), 1);
     let Transport::ModbusTcp { host, port } = &config.links[0].transport else {
         panic!("{:?}", config.links[0].transport);
@@ -160,24 +136,13 @@ fn numbers_are_exact_and_points_keep_their_order() {
     );
     let (config, _) = load(&folder(&[("a.toml", &text)]), &["a.toml"], &[]);
     let device = &config.devices[0];
-    assert!(matches!(
-        device.protocol,
-        Protocol::Modbus {
-            unit: 7,
-            max_registers: 125
-        }
-    ));
+    assert!(matches!(device.protocol, Protocol::Modbus { unit: 7, max_registers: 125 }));
     assert_eq!(device.patience, Duration::from_millis(500));
     let ids: Vec<_> = device.points.iter().map(|point| point.id.as_str()).collect();
     assert_eq!(ids, ["z", "a", "m"]);
-    let [z, a, m] = device.points.as_slice() else {
-        panic!("{ids:?}")
-    };
+    let [z, a, m] = device.points.as_slice() else { panic!("{ids:?}") };
     assert_eq!(z.address.to_string(), "holding:40");
-    assert_eq!(
-        (z.scale.to_string(), z.offset.to_string()),
-        ("0.1".to_owned(), "-0.001".to_owned())
-    );
+    assert_eq!((z.scale.to_string(), z.offset.to_string()), ("0.1".to_owned(), "-0.001".to_owned()));
     assert_eq!(z.min.map(|min| min.to_string()).as_deref(), Some("20"));
     assert_eq!(a.address.to_string(), "input:0");
     assert_eq!(a.invalid, [0x8000, i128::from(u64::MAX)]);
@@ -195,25 +160,14 @@ fn a_template_lies_under_its_devices() {
          [devices.y]\ntemplate = 't'\naddress = 2\npoll_interval = '1s'\n"
     );
     let (config, _) = load(&folder(&[("a.toml", &text)]), &["a.toml"], &[]);
-    let [x, y] = config.devices.as_slice() else {
-        panic!("{:?}", config.devices)
-    };
-    assert_eq!(
-        (x.poll_interval, y.poll_interval),
-        (Duration::from_secs(9), Duration::from_secs(1))
-    );
+    let [x, y] = config.devices.as_slice() else { panic!("{:?}", config.devices) };
+    assert_eq!((x.poll_interval, y.poll_interval), (Duration::from_secs(9), Duration::from_secs(1)));
     assert_eq!(x.patience, Duration::from_secs(2));
     assert_eq!((x.points.len(), y.points.len()), (2, 1));
     let unit = |points: &[fieldgate::point::Point]| {
-        points
-            .iter()
-            .find(|point| point.id.as_str() == "a")
-            .and_then(|point| point.unit.clone())
+        points.iter().find(|point| point.id.as_str() == "a").and_then(|point| point.unit.clone())
     };
-    assert_eq!(
-        (unit(&x.points).as_deref(), unit(&y.points).as_deref()),
-        (Some("kW"), Some("W"))
-    );
+    assert_eq!((unit(&x.points).as_deref(), unit(&y.points).as_deref()), (Some("kW"), Some("W")));
 }
 
 #[test]
@@ -240,12 +194,7 @@ fn what_is_left_out_is_still_checked_but_not_used() {
     let environment: Environment = [("FIELDGATE_DEVICES__Z__ADDRESS".into(), "999".into())].into();
     let folder = folder(&[("a.toml", &text)]);
     let error = load_with(&[folder.path().join("a.toml")], &environment).unwrap_err();
-    assert!(
-        error.faults[0]
-            .what
-            .starts_with("devices.z.address must be a unit id"),
-        "{error}"
-    );
+    assert!(error.faults[0].what.starts_with("devices.z.address must be a unit id"), "{error}");
 }
 
 #[test]
@@ -257,10 +206,7 @@ fn what_is_printed_loads_as_the_same() {
     let (_, first) = load(&folder(&[("a.toml", &text)]), &["a.toml"], &[]);
     let (_, second) = load(&folder(&[("a.toml", &first.to_toml())]), &["a.toml"], &[]);
     assert_eq!(first.to_json(), second.to_json());
-    assert!(
-        first.to_toml().contains("commit_every = \"250ms\""),
-        "defaults are shown"
-    );
+    assert!(first.to_toml().contains("commit_every = \"250ms\""), "defaults are shown");
 }
 
 #[test]
@@ -272,29 +218,16 @@ fn check_tells_loads_and_insecure_choices() {
     let folder = folder(&[("a.toml", text)]);
     let run = |json: bool| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fieldgate"));
-        command
-            .arg("check")
-            .env_clear()
-            .arg("--config")
-            .arg(folder.path().join("a.toml"));
+        command.arg("check").env_clear().arg("--config").arg(folder.path().join("a.toml"));
         if json {
             command.arg("--json");
         }
         let output = command.output().unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
     let told = run(false);
-    for part in [
-        "plain MQTT to broker.example",
-        "web.listen has no effect",
-        "links.bus is overloaded",
-    ] {
+    for part in ["plain MQTT to broker.example", "web.listen has no effect", "links.bus is overloaded"] {
         assert!(told.contains(part), "{part} is missing:\n{told}");
     }
     let report: serde_json::Value = serde_json::from_str(&run(true)).unwrap();

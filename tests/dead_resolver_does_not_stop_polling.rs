@@ -31,9 +31,7 @@ fn polling_goes_on_while_the_name_server_is_silent() {
     let deaf = config.replace(&broker.url(), "mqtt://broker.invalid:1883");
     let preload = shim.display().to_string();
     let mut gateway = Gateway::run_with(folder.path(), &deaf, &[("LD_PRELOAD", &preload)]);
-    gateway
-        .process()
-        .wait_line("the resolver is asked and stays silent", LIMIT);
+    gateway.process().wait_line("the resolver is asked and stays silent", LIMIT);
     let first = scale.wait_sent(1);
     let begin = Instant::now();
     scale.wait_sent(POLLS.into());
@@ -44,11 +42,7 @@ fn polling_goes_on_while_the_name_server_is_silent() {
     let exit = gateway.stop();
     assert_eq!(exit.code(), Some(0));
     // An orderly stop has 8 s; systemd kills after 15 s.
-    assert!(
-        stopped.elapsed() < Duration::from_secs(15),
-        "the stop took {:?}",
-        stopped.elapsed()
-    );
+    assert!(stopped.elapsed() < Duration::from_secs(15), "the stop took {:?}", stopped.elapsed());
 
     // With a name that is found, everything read meanwhile comes out of the buffer.
     let watcher = Subscriber::start(&broker, "fieldgate/g/#");
@@ -56,8 +50,6 @@ fn polling_goes_on_while_the_name_server_is_silent() {
     let _gateway = Gateway::run(folder.path(), &config);
     watcher.wait("every weighing", LIMIT, |messages| {
         let weighings = Records::of(messages).weighings();
-        (first..last)
-            .all(|weighing| weighings.contains(&weighing))
-            .then_some(())
+        (first..last).all(|weighing| weighings.contains(&weighing)).then_some(())
     });
 }

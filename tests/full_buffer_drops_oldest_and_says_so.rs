@@ -1,10 +1,5 @@
 //! A buffer that is full drops by its rule, and names every record that it dropped.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 
@@ -14,9 +9,7 @@ use support::{Broker, Gateway, LIMIT, Message, Records, Scale, Subscriber, head,
 
 /// The `lost` ranges of every gap event, as single numbers of `run`.
 fn told_lost(messages: &[Message], run: u64) -> BTreeSet<u64> {
-    let events = messages
-        .iter()
-        .filter(|message| message.topic == "fieldgate/g/event");
+    let events = messages.iter().filter(|message| message.topic == "fieldgate/g/event");
     let gaps = events.map(Message::json).filter(|event| event["event"] == "gap");
     gaps.filter(|gap| gap["lost"]["run"] == run)
         .flat_map(|gap| gap["lost"]["from"].as_u64().unwrap()..=gap["lost"]["to"].as_u64().unwrap())
@@ -31,12 +24,8 @@ fn overflow() -> (Vec<Message>, u64, u64) {
     let scale = Scale::start();
     let watcher = Subscriber::durable(&broker, "fieldgate/g/#");
     // Forty groups around the same number make a record of some 2,500 bytes.
-    let names: Vec<String> = (0..40)
-        .map(|copy| format!("{}_{copy:02}", "w".repeat(50)))
-        .collect();
-    let groups = names
-        .iter()
-        .fold(String::new(), |groups, name| groups + &format!("(?<{name}>"));
+    let names: Vec<String> = (0..40).map(|copy| format!("{}_{copy:02}", "w".repeat(50))).collect();
+    let groups = names.iter().fold(String::new(), |groups, name| groups + &format!("(?<{name}>"));
     let points = names.iter().fold(String::new(), |points, name| {
         points + &format!("points.{name} = {{ address = \"{name}\", type = \"f64\" }}\n")
     });
@@ -62,11 +51,7 @@ fn overflow() -> (Vec<Message>, u64, u64) {
         let records = Records::of(messages);
         let run = *records.runs().first()?;
         let told = told_lost(messages, run);
-        records
-            .holes(run)
-            .iter()
-            .all(|seq| told.contains(seq))
-            .then_some(())
+        records.holes(run).iter().all(|seq| told.contains(seq)).then_some(())
     });
     assert!(gateway.stop().success());
     (watcher.messages(), filled_from, goal)
@@ -77,22 +62,10 @@ fn the_oldest_go_and_every_one_of_them_is_named() {
     let (messages, filled_from, goal) = overflow();
     let records = Records::of(&messages);
     let weighings = records.weighings();
-    let gone: Vec<u64> = (filled_from..goal)
-        .filter(|weighing| !weighings.contains(weighing))
-        .collect();
-    assert!(
-        gone.len() > 500,
-        "only {} were lost: the buffer was not full",
-        gone.len()
-    );
+    let gone: Vec<u64> = (filled_from..goal).filter(|weighing| !weighings.contains(weighing)).collect();
+    assert!(gone.len() > 500, "only {} were lost: the buffer was not full", gone.len());
     // The last ones before the broker came back are there, the first ones are not.
     let (first, last) = (gone[0], gone[gone.len() - 1]);
-    assert!(
-        first < filled_from + 100,
-        "the first lost is {first}, the outage began at {filled_from}"
-    );
-    assert!(
-        last < goal - 150,
-        "the last lost is {last}, the broker was back before {goal}"
-    );
+    assert!(first < filled_from + 100, "the first lost is {first}, the outage began at {filled_from}");
+    assert!(last < goal - 150, "the last lost is {last}, the broker was back before {goal}");
 }

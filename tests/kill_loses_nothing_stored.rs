@@ -21,10 +21,7 @@ fn what_was_committed_comes_after_every_kill() {
     let mut kept: Vec<u64> = Vec::new();
     let first = scale.wait_sent(20);
     watcher.wait("the first weighings", LIMIT, |messages| {
-        Records::of(messages)
-            .weighings()
-            .contains(&(first / 2))
-            .then_some(())
+        Records::of(messages).weighings().contains(&(first / 2)).then_some(())
     });
     broker.stop();
     for _ in 0..3 {
@@ -39,9 +36,7 @@ fn what_was_committed_comes_after_every_kill() {
     broker.start_again();
     watcher.wait("every weighing that was committed", LIMIT, |messages| {
         let weighings = Records::of(messages).weighings();
-        kept.iter()
-            .all(|weighing| weighings.contains(weighing))
-            .then_some(())
+        kept.iter().all(|weighing| weighings.contains(weighing)).then_some(())
     });
     // Each run is whole up to where it was cut, and no run came again.
     let records = Records::of(&watcher.messages());

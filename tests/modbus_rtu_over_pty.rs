@@ -74,29 +74,12 @@ async fn every_area_is_read_and_written() {
     raws.sort_unstable_by_key(|(point, _)| *point);
     let raws: Vec<Raw> = raws.into_iter().map(|(_, raw)| raw).collect();
     let inputs = [9_u16, 10, 11, 12].map(|n| n ^ 0xFFFF);
-    let expected = [
-        words(&[700]),
-        words(&[701, 702]),
-        words(&inputs),
-        Raw::Bit(true),
-        Raw::Bit(false),
-        Raw::Bit(true),
-    ];
+    let expected =
+        [words(&[700]), words(&[701, 702]), words(&inputs), Raw::Bit(true), Raw::Bit(false), Raw::Bit(true)];
     assert_eq!(raws, expected);
-    assert_eq!(
-        driver.exchange(&refused, soon()).await,
-        Err(DriverError::Refused(2))
-    );
-    for (point, raw) in [
-        (0, words(&[0xBEEF])),
-        (1, words(&[0x4145, 0x70A4])),
-        (4, Raw::Bit(true)),
-    ] {
-        assert_eq!(
-            driver.write(&device, point, &raw, soon()).await,
-            Ok(raw.clone()),
-            "{raw:?}"
-        );
+    assert_eq!(driver.exchange(&refused, soon()).await, Err(DriverError::Refused(2)));
+    for (point, raw) in [(0, words(&[0xBEEF])), (1, words(&[0x4145, 0x70A4])), (4, Raw::Bit(true))] {
+        assert_eq!(driver.write(&device, point, &raw, soon()).await, Ok(raw.clone()), "{raw:?}");
     }
     let refused = driver.write(&device, 6, &words(&[1]), soon()).await;
     assert_eq!(refused, Err(DriverError::Refused(2)));
@@ -126,10 +109,7 @@ async fn poll_late_unit(peer: &mut Peer, polls: u16) -> (u32, u32) {
             Err(other) => panic!("{other}"),
         }
     }
-    assert!(
-        driver.counters().unwrap().skipped > 0,
-        "no late answer was skipped"
-    );
+    assert!(driver.counters().unwrap().skipped > 0, "no late answer was skipped");
     // In time again, a few polls clear what is left.
     peer.tell("mode 1 ok");
     for attempt in 0.. {
@@ -147,10 +127,7 @@ async fn late_rtu_reply_never_becomes_another_points_value() {
     let (good, wrong) = poll_late_unit(&mut peer, 400).await;
     let stats = peer.tell("stats");
     let late: u32 = stats.split(' ').nth(1).unwrap().parse().unwrap();
-    assert!(
-        late > 20 && good > 50,
-        "the peer was too kind or too slow: {late} late, {good} good"
-    );
+    assert!(late > 20 && good > 50, "the peer was too kind or too slow: {late} late, {good} good");
     assert_eq!(wrong, 0, "with {late} late answers and {good} good values");
 }
 
@@ -171,27 +148,15 @@ async fn a_cancelled_exchange_leaves_nothing_to_be_believed() {
 #[tokio::test]
 async fn answers_of_the_wrong_size_or_echo_are_malformed() {
     let mut peer = Peer::start("rtu_fake.py", &[]);
-    for (unit, mode) in [
-        (1, "short"),
-        (2, "long"),
-        (3, "crc"),
-        (4, "cut"),
-        (5, "babble 0.5"),
-    ] {
+    for (unit, mode) in [(1, "short"), (2, "long"), (3, "crc"), (4, "cut"), (5, "babble 0.5")] {
         peer.tell(&format!("mode {unit} {mode}"));
         let mut driver = open(&peer).await;
         for _ in 0..2 {
             let result = poll(&mut driver, &one(unit, 10), within(400)).await;
-            assert!(
-                matches!(result, Err(DriverError::Malformed(_))),
-                "{mode}: {result:?}"
-            );
+            assert!(matches!(result, Err(DriverError::Malformed(_))), "{mode}: {result:?}");
         }
         let counters = driver.counters().unwrap();
-        assert!(
-            counters.garbage + counters.stale + counters.skipped > 0,
-            "{mode} was not counted"
-        );
+        assert!(counters.garbage + counters.stale + counters.skipped > 0, "{mode} was not counted");
     }
     peer.tell("mode 6 echo");
     let mut driver = open(&peer).await;
@@ -201,10 +166,7 @@ async fn answers_of_the_wrong_size_or_echo_are_malformed() {
         let before = Instant::now();
         let result = driver.write(&device, 0, &raw, soon()).await;
         assert!(matches!(result, Err(DriverError::Unconfirmed(_))), "{result:?}");
-        assert!(
-            before.elapsed() < Duration::from_secs(10),
-            "the verdict waited for the deadline"
-        );
+        assert!(before.elapsed() < Duration::from_secs(10), "the verdict waited for the deadline");
     }
 }
 
@@ -232,10 +194,7 @@ async fn a_silent_unit_does_not_stop_its_line() {
         let before = Instant::now();
         let result = poll(&mut driver, &one(1, n), within(50)).await;
         assert_eq!(result, Err(DriverError::Timeout));
-        assert!(
-            before.elapsed() < Duration::from_secs(5),
-            "the deadline was not kept"
-        );
+        assert!(before.elapsed() < Duration::from_secs(5), "the deadline was not kept");
         assert_eq!(poll(&mut driver, &one(2, n), soon()).await, Ok(vec![words(&[n])]));
     }
     // Back again, it is believed after at most a few polls.
@@ -308,10 +267,7 @@ async fn a_vanished_port_is_a_lost_link_at_once() {
         peer.stop();
     });
     assert!(matches!(result, Err(DriverError::Lost(_))), "{result:?}");
-    assert!(
-        before.elapsed() < Duration::from_secs(10),
-        "only the deadline ended it"
-    );
+    assert!(before.elapsed() < Duration::from_secs(10), "only the deadline ended it");
     for _ in 0..100 {
         let result = poll(&mut driver, &device, within(5)).await;
         assert!(matches!(result, Err(DriverError::Lost(_))), "{result:?}");
@@ -321,9 +277,7 @@ async fn a_vanished_port_is_a_lost_link_at_once() {
         cpu_time().saturating_sub(busy) < Duration::from_millis(500),
         "a dead line kept the processor busy"
     );
-    let Err(DriverError::Lost(why)) = driver.open(soon()).await else {
-        panic!("a missing port was opened")
-    };
+    let Err(DriverError::Lost(why)) = driver.open(soon()).await else { panic!("a missing port was opened") };
     assert!(why.contains(&peer.place), "{why}");
 }
 
@@ -334,10 +288,7 @@ async fn a_port_in_use_says_so() {
     let Err(DriverError::Lost(why)) = Modbus::rtu(line(&peer.place)).open(soon()).await else {
         panic!("the port was opened twice")
     };
-    assert!(
-        why.contains(&peer.place) && why.contains("another program"),
-        "{why}"
-    );
+    assert!(why.contains(&peer.place) && why.contains("another program"), "{why}");
     // Opening again closes first, so it does not stand in its own way.
     first.open(soon()).await.unwrap();
     assert_eq!(poll(&mut first, &one(1, 8), soon()).await, Ok(vec![words(&[8])]));
@@ -348,7 +299,5 @@ fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let ticks = fields.split_whitespace().skip(11).take(2);
-    ticks
-        .map(|field| Duration::from_millis(10 * field.parse::<u64>().unwrap()))
-        .sum()
+    ticks.map(|field| Duration::from_millis(10 * field.parse::<u64>().unwrap())).sum()
 }

@@ -48,11 +48,7 @@ impl Fake {
         let requests = Arc::new(AtomicU32::new(0));
         let connections = Arc::new(AtomicU32::new(0));
         let closed = Arc::new(AtomicU32::new(0));
-        let counts = (
-            Arc::clone(&requests),
-            Arc::clone(&connections),
-            Arc::clone(&closed),
-        );
+        let counts = (Arc::clone(&requests), Arc::clone(&connections), Arc::clone(&closed));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 counts.1.fetch_add(1, Ordering::SeqCst);
@@ -64,12 +60,7 @@ impl Fake {
                 });
             }
         });
-        Self {
-            port,
-            requests,
-            connections,
-            closed,
-        }
+        Self { port, requests, connections, closed }
     }
 
     fn requests(&self) -> u32 {
@@ -171,11 +162,7 @@ async fn every_area_is_read_and_written() {
         Err(DriverError::Refused(2)),
     ];
     assert_eq!(raws, expected);
-    for (point, raw) in [
-        (0, words(&[0xBEEF])),
-        (1, words(&[0x4145, 0x70A4])),
-        (4, Raw::Bit(true)),
-    ] {
+    for (point, raw) in [(0, words(&[0xBEEF])), (1, words(&[0x4145, 0x70A4])), (4, Raw::Bit(true))] {
         let read_back = driver.write(&device, point, &raw, soon()).await;
         assert_eq!(read_back, Ok(raw));
     }
@@ -222,19 +209,12 @@ async fn foreign_and_damaged_answers_are_malformed_and_the_next_is_good() {
     ];
     for (index, damage) in damaged.into_iter().enumerate() {
         let fake = Fake::start(move |number, request| {
-            let answer = if number == 0 {
-                damage(request)
-            } else {
-                right(request)
-            };
+            let answer = if number == 0 { damage(request) } else { right(request) };
             (answer, false)
         });
         let mut driver = open(fake.port).await;
         let result = read(&mut driver, 5, within(2000)).await;
-        assert!(
-            matches!(result, Err(DriverError::Malformed(_))),
-            "{index}: {result:?}"
-        );
+        assert!(matches!(result, Err(DriverError::Malformed(_))), "{index}: {result:?}");
         assert_eq!(read(&mut driver, 6, soon()).await, Ok(words(&[6])), "{index}");
         assert_eq!(fake.connections(), 2, "{index}: the connection was kept");
     }
@@ -256,11 +236,7 @@ async fn a_wrong_echo_confirms_nothing() {
 #[tokio::test]
 async fn a_closed_idle_connection_is_made_again_without_an_error() {
     let fake = Fake::start(|_, request| {
-        let answer = if request[7] == 6 {
-            request.to_vec()
-        } else {
-            right(request)
-        };
+        let answer = if request[7] == 6 { request.to_vec() } else { right(request) };
         (answer, true)
     });
     let mut driver = open(fake.port).await;
@@ -302,9 +278,7 @@ async fn nobody_there_is_a_lost_link_by_the_deadline() {
         listener.local_addr().unwrap().port()
     };
     let mut driver = Modbus::tcp(LOOPBACK.to_owned(), port);
-    let Err(DriverError::Lost(why)) = driver.open(soon()).await else {
-        panic!("connected to nobody")
-    };
+    let Err(DriverError::Lost(why)) = driver.open(soon()).await else { panic!("connected to nobody") };
     assert!(why.contains(&format!("{LOOPBACK}:{port}")), "{why}");
     // Connected by the kernel, answered by nobody.
     let silent = TcpListener::bind((LOOPBACK, 0)).unwrap();

@@ -1,10 +1,5 @@
 //! A broker that goes and comes back has every record afterwards, each unchanged, and everything that is retained.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 
@@ -34,9 +29,7 @@ fn a_broker_that_restarts_gets_every_record_unchanged() {
     // The last answer may have come after the last poll was given up.
     watcher.wait("every weighing", LIMIT, |messages| {
         let weighings = Records::of(messages).weighings();
-        (1..sent)
-            .all(|weighing| weighings.contains(&weighing))
-            .then_some(())
+        (1..sent).all(|weighing| weighings.contains(&weighing)).then_some(())
     });
     let records = Records::of(&watcher.messages());
     let runs = records.runs();
@@ -44,9 +37,7 @@ fn a_broker_that_restarts_gets_every_record_unchanged() {
     assert_eq!(records.holes(runs[0]), Vec::<u64>::new());
     let marked = watcher.messages();
     assert!(
-        marked
-            .iter()
-            .any(|message| message.payload.contains(r#""backlog":true"#)),
+        marked.iter().any(|message| message.payload.contains(r#""backlog":true"#)),
         "nothing was marked as backlog"
     );
 }
@@ -73,9 +64,7 @@ fn what_a_dying_broker_took_but_did_not_acknowledge_is_sent_again() {
     after.wait("every weighing", LIMIT, |messages| {
         let all = [before.messages(), messages.to_vec()].concat();
         let weighings = Records::of(&all).weighings();
-        (1..=goal)
-            .all(|weighing| weighings.contains(&weighing))
-            .then_some(())
+        (1..=goal).all(|weighing| weighings.contains(&weighing)).then_some(())
     });
     let all = Records::of(&[before.messages(), after.messages()].concat());
     assert_eq!(all.holes(all.runs()[0]), Vec::<u64>::new());
@@ -89,9 +78,7 @@ fn a_broker_that_forgot_everything_gets_what_is_retained_again() {
     let config = head(folder.path(), &broker) + &scale_device(&scale.path, "100ms");
     let _gateway = Gateway::run(folder.path(), &config);
     let before = Subscriber::start(&broker, "fieldgate/g/#");
-    before.wait_json("fieldgate/g/scale/status", "online", |json| {
-        json["state"] == "online"
-    });
+    before.wait_json("fieldgate/g/scale/status", "online", |json| json["state"] == "online");
     broker.kill();
     broker.start_again();
     let watcher = Subscriber::start(&broker, "fieldgate/g/#");
@@ -99,19 +86,13 @@ fn a_broker_that_forgot_everything_gets_what_is_retained_again() {
     // Asked for by a newcomer, to whom only what the broker kept is sent at once.
     let newcomer = Subscriber::start(&broker, "fieldgate/g/+/+");
     for topic in ["fieldgate/g/scale/status", "fieldgate/g/scale/info"] {
-        newcomer.wait_for(&format!("{topic}, retained"), |message| {
-            message.retained && message.topic == topic
-        });
+        newcomer
+            .wait_for(&format!("{topic}, retained"), |message| message.retained && message.topic == topic);
     }
     let newcomer = Subscriber::start(&broker, "fieldgate/g/status");
     let status = newcomer.wait_for("the gateway's status", |message| message.retained);
     assert_eq!(status.json()["state"], "online");
-    publish(
-        &broker,
-        "fieldgate/g/scale/command",
-        r#"{"id":"c-1","action":"read"}"#,
-        &[],
-    );
+    publish(&broker, "fieldgate/g/scale/command", r#"{"id":"c-1","action":"read"}"#, &[]);
     let reply = watcher.wait_json("fieldgate/g/scale/reply", "the reply", |json| json["id"] == "c-1");
     assert_eq!(reply["status"], "succeeded", "{reply}");
 }

@@ -11,11 +11,8 @@ use fieldgate::config::load_with;
 fn every_configuration_in_the_readme_loads() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = fs::read_to_string(readme).unwrap();
-    let samples: Vec<&str> = readme
-        .split("```toml\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().unwrap())
-        .collect();
+    let samples: Vec<&str> =
+        readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(samples.len() >= 3, "only {} samples were found", samples.len());
     let environment = BTreeMap::from([("BROKER_PASSWORD".into(), "only-for-this-test".into())]);
     for sample in samples {

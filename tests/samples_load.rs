@@ -1,11 +1,6 @@
 //! Every file under `config/` loads without a fault, and says the truth about the defaults.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,10 +25,9 @@ fn uncommented(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let rest = line.strip_prefix("# ").unwrap_or(line);
         let header = rest.starts_with('[') && rest.ends_with(']');
-        let key = rest.split_once(" = ").is_some_and(|(key, _)| {
-            key.bytes()
-                .all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'.')
-        });
+        let key = rest
+            .split_once(" = ")
+            .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'.'));
         if header || key { rest } else { line }
     });
     lines.flat_map(|line| [line, "\n"]).collect()
@@ -52,10 +46,7 @@ fn the_demo_loads() {
 #[test]
 fn the_main_file_needs_the_broker_only() {
     let (config, _) = load(&folder().join("fieldgate.toml"), &url());
-    assert!(
-        config.links.is_empty(),
-        "the samples under conf.d are not enabled"
-    );
+    assert!(config.links.is_empty(), "the samples under conf.d are not enabled");
     let error = load_with(&[folder().join("fieldgate.toml")], &Environment::new()).unwrap_err();
     let faults: Vec<_> = error.faults.iter().map(|fault| fault.what.as_str()).collect();
     assert_eq!(faults, ["mqtt.url is missing"]);
@@ -67,23 +58,14 @@ fn each_sample_works_once_it_is_enabled() {
     for entry in fs::read_dir(folder().join("conf.d")).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(
-            text.matches("\nenabled = false\n").count(),
-            1,
-            "{}",
-            path.display()
-        );
+        assert_eq!(text.matches("\nenabled = false\n").count(), 1, "{}", path.display());
         let alone = tempfile::tempdir().unwrap();
         let file = alone.path().join("sample.toml");
         fs::write(&file, text.replace("\nenabled = false\n", "\n")).unwrap();
         let (config, _) = load(&file, &url());
         assert_eq!(config.links.len(), 1, "{}", path.display());
         assert!(!config.devices.is_empty(), "{}", path.display());
-        assert!(
-            config.devices.iter().all(|device| !device.points.is_empty()),
-            "{}",
-            path.display()
-        );
+        assert!(config.devices.iter().all(|device| !device.points.is_empty()), "{}", path.display());
         assert_eq!(config.warnings, Vec::<String>::new(), "{}", path.display());
         samples += 1;
     }
@@ -129,10 +111,7 @@ fn the_key_reference_has_every_key() {
         if text.contains(&format!("# {key} = {{ address")) {
             continue;
         }
-        assert!(
-            reference.contains(&format!("| `{key}` |")),
-            "config/README.md has no row for {key}"
-        );
+        assert!(reference.contains(&format!("| `{key}` |")), "config/README.md has no row for {key}");
         seen += 1;
     }
     assert!(seen > 40, "only {seen} keys were read");

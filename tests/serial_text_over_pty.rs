@@ -52,9 +52,7 @@ impl Scale {
                 }
             }
         });
-        let first = lines
-            .recv_timeout(PATIENCE)
-            .expect("the scale names its terminal");
+        let first = lines.recv_timeout(PATIENCE).expect("the scale names its terminal");
         let path = first.strip_prefix("path ").unwrap().into();
         Self { child, lines, path }
     }
@@ -78,9 +76,7 @@ impl Scale {
                     data_bits: 8,
                     stop_bits: 1,
                 },
-                frame: Frame {
-                    end: b"\r\n".to_vec(),
-                },
+                frame: Frame { end: b"\r\n".to_vec() },
             },
             timeout: PATIENCE,
             pause: Duration::ZERO,
@@ -138,10 +134,7 @@ fn device(request: Option<&str>) -> Rc<Device> {
         },
         poll_interval: Duration::from_secs(1),
         patience: PATIENCE,
-        points: vec![
-            point("status", Kind::String { length: 2 }),
-            point("weight", Kind::F64),
-        ],
+        points: vec![point("status", Kind::String { length: 2 }), point("weight", Kind::F64)],
     })
 }
 
@@ -167,13 +160,7 @@ async fn opened(scale: &Scale) -> Box<dyn Driver> {
 
 #[tokio::test]
 async fn each_request_gets_its_own_answer() {
-    for options in [
-        &[][..],
-        &["--split"],
-        &["--garbage"],
-        &["--garbage", "--split"],
-        &["--echo"],
-    ] {
+    for options in [&[][..], &["--split"], &["--garbage"], &["--garbage", "--split"], &["--echo"]] {
         let scale = Scale::start(&[&["answer"], options].concat());
         let mut driver = opened(&scale).await;
         for count in 1..=5 {
@@ -255,10 +242,7 @@ async fn a_port_that_is_gone_is_lost_at_once() {
     assert!(start.elapsed() < PATIENCE / 2);
     let again = driver.open(Instant::now() + PATIENCE).await;
     let path = scale.path.display().to_string();
-    assert!(
-        matches!(&again, Err(DriverError::Lost(why)) if why.contains(&path)),
-        "{again:?}"
-    );
+    assert!(matches!(&again, Err(DriverError::Lost(why)) if why.contains(&path)), "{again:?}");
 }
 
 #[tokio::test]
@@ -270,8 +254,6 @@ async fn a_port_has_one_owner_and_no_write() {
         matches!(&second, Err(DriverError::Lost(why)) if why.contains("another program has it open")),
         "{second:?}"
     );
-    let written = driver
-        .write(&device(None), 1, &Raw::Number(1.0), Instant::now() + PATIENCE)
-        .await;
+    let written = driver.write(&device(None), 1, &Raw::Number(1.0), Instant::now() + PATIENCE).await;
     assert!(matches!(written, Err(DriverError::Malformed(_))));
 }

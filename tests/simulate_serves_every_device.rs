@@ -155,22 +155,17 @@ impl Simulation {
             .filter_map(|line| {
                 let line = line.trim_start_matches("env '").trim_end_matches('\'');
                 let (name, value) = line.split_once('=')?;
-                name.starts_with("FIELDGATE_")
-                    .then(|| (name.into(), value.into()))
+                name.starts_with("FIELDGATE_").then(|| (name.into(), value.into()))
             })
             .collect::<BTreeMap<_, _>>();
-        load_with(&[self.folder.path().join("fieldgate.toml")], &settings)
-            .unwrap()
-            .0
+        load_with(&[self.folder.path().join("fieldgate.toml")], &settings).unwrap().0
     }
 }
 
 /// Asks by pymodbus.
 fn ask(how: &str, place: &str, requests: &Value) -> Vec<Value> {
     let mut command = Command::new(python());
-    command
-        .arg(project().join("tests/peers/modbus_client.py"))
-        .args([how, place, &requests.to_string()]);
+    command.arg(project().join("tests/peers/modbus_client.py")).args([how, place, &requests.to_string()]);
     let output = command.output().unwrap();
     let shown = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{shown}");
@@ -234,11 +229,7 @@ fn every_unit_answers_by_tcp_and_rtu_and_keeps_what_is_written() {
                 [second, "read", "holding", 40, 1],
             ]),
         );
-        let stranger = if how == "tcp" {
-            json!({"exception": 11})
-        } else {
-            json!({"silent": true})
-        };
+        let stranger = if how == "tcp" { json!({"exception": 11}) } else { json!({"silent": true}) };
         let kept = json!([550 + second]);
         assert_eq!(answers, [json!([550 + first]), kept.clone(), stranger, kept]);
     }
@@ -267,11 +258,7 @@ async fn every_point_has_values_that_move() {
             assert!(!still.is_empty());
             let end = Instant::now() + LIMIT;
             while !still.is_empty() {
-                assert!(
-                    Instant::now() < end,
-                    "{}: these do not move: {still:?}",
-                    device.id
-                );
+                assert!(Instant::now() < end, "{}: these do not move: {still:?}", device.id);
                 for request in driver.plan(&device, &due) {
                     for sample in driver.exchange(&request, Instant::now() + LIMIT).await.unwrap() {
                         let point = &device.points[sample.point];
@@ -300,16 +287,10 @@ fn what_exists_stays_and_what_was_made_goes() {
     let scale = simulation.place("scale");
     let rs485 = simulation.place("rs485");
     assert_ne!(scale, taken.to_str().unwrap());
-    assert_eq!(
-        rs485,
-        simulation.folder.path().join("ports/rs485").to_str().unwrap()
-    );
+    assert_eq!(rs485, simulation.folder.path().join("ports/rs485").to_str().unwrap());
     let lines = simulation.process.lines();
     let far = lines.iter().find(|line| line.contains("FAR-PLC")).unwrap();
-    assert!(
-        far.starts_with("env 'FIELDGATE_LINKS__FAR-PLC__ADDRESS=127.0.0.1:"),
-        "{far}"
-    );
+    assert!(far.starts_with("env 'FIELDGATE_LINKS__FAR-PLC__ADDRESS=127.0.0.1:"), "{far}");
     assert!(Path::new(&scale).exists() && Path::new(&rs485).exists());
 
     simulation.process.signal(Signal::TERM);
@@ -325,9 +306,7 @@ fn run_starts_a_gateway_and_ends_with_it() {
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker, "fieldgate/g/#");
     let mut simulation = Simulation::start_with(&broker.url(), &["--run"]);
-    for device in [
-        "boiler", "chiller", "remote", "meter", "meter2", "scale", "wind", "weather",
-    ] {
+    for device in ["boiler", "chiller", "remote", "meter", "meter2", "scale", "wind", "weather"] {
         let topic = format!("fieldgate/g/{device}/readings");
         subscriber.wait_json(&topic, "a poll of all points", |message| message["bad"].is_null());
     }

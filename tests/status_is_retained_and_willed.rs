@@ -1,11 +1,6 @@
 //! The retained status says `online` while the gateway is there, and why it is `offline` when it is not: by its own
 //! word after an orderly stop, by the broker's after a crash.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
 
@@ -19,9 +14,7 @@ fn retained(broker: &Broker, topic: &str) -> Message {
 }
 
 fn online(broker: &Broker, watcher: &Subscriber) -> Value {
-    watcher.wait_json("fieldgate/g/scale/status", "online", |json| {
-        json["state"] == "online"
-    });
+    watcher.wait_json("fieldgate/g/scale/status", "online", |json| json["state"] == "online");
     let status = retained(broker, "fieldgate/g/status").json();
     assert_eq!(status["format"], 1, "{status}");
     assert_eq!(status["state"], "online", "{status}");
@@ -51,10 +44,7 @@ fn an_orderly_stop_says_stopped(version: &str) {
     assert_eq!(info["link"], "scale", "{info}");
     assert_eq!(info["points"]["weight"]["type"], "f64", "{info}");
     assert_eq!(info["points"]["weight"]["unit"], "kg", "{info}");
-    assert_eq!(
-        retained(&broker, "fieldgate/g/scale/status").json()["state"],
-        "online"
-    );
+    assert_eq!(retained(&broker, "fieldgate/g/scale/status").json()["state"], "online");
     let exit = gateway.stop();
     assert_eq!(exit.code(), Some(0));
     let after = retained(&broker, "fieldgate/g/status").json();
@@ -64,20 +54,14 @@ fn an_orderly_stop_says_stopped(version: &str) {
     assert_eq!(after["run"], before["run"]);
     // Left in order: the broker had no last will to send.
     let wills = watcher.messages();
-    assert!(
-        !wills
-            .iter()
-            .any(|message| message.payload.contains("connection lost"))
-    );
+    assert!(!wills.iter().any(|message| message.payload.contains("connection lost")));
 }
 
 fn a_crash_is_told_by_the_broker(version: &str) {
     let (_folder, broker, _scale, mut gateway, watcher) = start(version);
     let before = online(&broker, &watcher);
     gateway.kill();
-    let will = watcher.wait_json("fieldgate/g/status", "the last will", |json| {
-        json["state"] == "offline"
-    });
+    let will = watcher.wait_json("fieldgate/g/status", "the last will", |json| json["state"] == "offline");
     assert_eq!(will["format"], 1, "{will}");
     assert_eq!(will["reason"], "connection lost", "{will}");
     assert_eq!(will["run"], before["run"], "{will}");

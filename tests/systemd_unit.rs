@@ -18,11 +18,7 @@ fn unit() -> PathBuf {
 }
 
 fn analyze(arguments: &[&str], unit: &PathBuf) -> Output {
-    Command::new(program("systemd-analyze"))
-        .args(arguments)
-        .arg(unit)
-        .output()
-        .unwrap()
+    Command::new(program("systemd-analyze")).args(arguments).arg(unit).output().unwrap()
 }
 
 #[test]
@@ -33,10 +29,7 @@ fn systemd_takes_the_unit() {
     let installed = "ExecStart=/usr/bin/fieldgate run";
     assert!(text.contains(installed));
     // The program is not installed here; nothing else may differ.
-    let text = text.replace(
-        installed,
-        &format!("ExecStart={} run", env!("CARGO_BIN_EXE_fieldgate")),
-    );
+    let text = text.replace(installed, &format!("ExecStart={} run", env!("CARGO_BIN_EXE_fieldgate")));
     fs::write(&copy, text).unwrap();
     let output = analyze(&["verify", "--man=no"], &copy);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -48,11 +41,7 @@ fn systemd_takes_the_unit() {
 #[test]
 fn the_sandbox_leaves_little_to_harm() {
     let output = analyze(&["security", "--offline=true", "--no-pager", EXPOSURE], &unit());
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]
@@ -74,16 +63,9 @@ fn the_unit_restarts_for_ever_but_not_a_faulty_configuration() {
     ] {
         assert!(lines.contains(&wanted), "{wanted} is missing");
     }
-    let unset = lines
-        .iter()
-        .find_map(|line| line.strip_prefix("UnsetEnvironment="))
-        .expect("UnsetEnvironment");
-    for name in [
-        "http_proxy",
-        "https_proxy",
-        "PAHO_C_CLIENT_USE_HTTP_PROXY",
-        "MQTT_C_CLIENT_TRACE",
-    ] {
+    let unset =
+        lines.iter().find_map(|line| line.strip_prefix("UnsetEnvironment=")).expect("UnsetEnvironment");
+    for name in ["http_proxy", "https_proxy", "PAHO_C_CLIENT_USE_HTTP_PROXY", "MQTT_C_CLIENT_TRACE"] {
         assert!(unset.split(' ').any(|word| word == name), "{name}");
     }
 }

@@ -32,11 +32,7 @@ impl Broker {
         );
         std::fs::write(folder.join("mosquitto.conf"), text)?;
         let child = Self::launch(folder)?;
-        let mut broker = Self {
-            child,
-            folder: folder.to_owned(),
-            port,
-        };
+        let mut broker = Self { child, folder: folder.to_owned(), port };
         broker.wait()?;
         Ok(broker)
     }

@@ -118,10 +118,7 @@ impl Child {
 
     /// Lets the peak of resident memory begin anew (proc(5), `clear_refs`).
     pub(crate) fn forget_peak(&self) -> Result<()> {
-        Ok(std::fs::write(
-            format!("/proc/{}/clear_refs", self.inner.id()),
-            "5",
-        )?)
+        Ok(std::fs::write(format!("/proc/{}/clear_refs", self.inner.id()), "5")?)
     }
 
     fn read(&self, file: &str) -> Result<String> {
@@ -162,9 +159,6 @@ impl Lines {
 }
 
 fn field(text: &str, key: &str) -> Result<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(key))
-        .ok_or_else(|| format!("no {key}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).ok_or_else(|| format!("no {key}"))?;
     Ok(line.split_whitespace().next().ok_or("an empty field")?.parse()?)
 }

@@ -28,11 +28,7 @@ impl Fakes {
     /// Starts `count` fakes.
     pub(crate) fn start(count: usize) -> Result<Self> {
         let (child, mut lines) = Child::role("fakes", &[count.to_string()])?;
-        let ports = lines
-            .next()?
-            .split(' ')
-            .map(str::parse)
-            .collect::<std::result::Result<_, _>>()?;
+        let ports = lines.next()?.split(' ').map(str::parse).collect::<std::result::Result<_, _>>()?;
         Ok(Self { child, lines, ports })
     }
 
@@ -46,9 +42,7 @@ impl Fakes {
 /// The process: prints the ports in one line, and the number of answers for each line read.
 pub(crate) fn serve(count: usize) -> Result<()> {
     let answered = Arc::new(AtomicU64::new(0));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut ports = Vec::new();
         for _ in 0..count {
@@ -105,10 +99,7 @@ fn frame(input: &[u8]) -> Option<([u8; 2], &[u8])> {
 
 fn answer(output: &mut Vec<u8>, transaction: [u8; 2], body: &[u8], counter: u16) {
     output.extend_from_slice(&transaction);
-    let (unit, function) = (
-        body.first().copied().unwrap_or(0),
-        body.get(1).copied().unwrap_or(0),
-    );
+    let (unit, function) = (body.first().copied().unwrap_or(0), body.get(1).copied().unwrap_or(0));
     let count = match body {
         [_, 3 | 4, _, _, high, low] => u16::from_be_bytes([*high, *low]),
         _ => 0,

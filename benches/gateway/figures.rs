@@ -35,12 +35,7 @@ pub(crate) struct Figure {
 impl Figure {
     /// A figure without target.
     pub(crate) fn open(name: &'static str, digits: usize, value: impl Into<Option<f64>>) -> Self {
-        Self {
-            name,
-            digits,
-            value: value.into(),
-            target: Target::Open,
-        }
+        Self { name, digits, value: value.into(), target: Target::Open }
     }
 
     /// A figure with one.
@@ -50,12 +45,7 @@ impl Figure {
         value: impl Into<Option<f64>>,
         target: Target,
     ) -> Self {
-        Self {
-            name,
-            digits,
-            value: value.into(),
-            target,
-        }
+        Self { name, digits, value: value.into(), target }
     }
 }
 
@@ -90,10 +80,7 @@ impl Runs {
                 }
             };
             let (ours, bare) = (of(ours), of(bare));
-            let ratio = ours
-                .zip(bare)
-                .filter(|(_, bare)| *bare != 0.0)
-                .map(|(ours, bare)| ours / bare);
+            let ratio = ours.zip(bare).filter(|(_, bare)| *bare != 0.0).map(|(ours, bare)| ours / bare);
             let (target, met) = match figure.target {
                 Target::Most(limit) => (format!("<= {limit}"), ours.map(|value| value <= limit)),
                 Target::Least(limit) => (format!(">= {limit}"), ours.map(|value| value >= limit)),

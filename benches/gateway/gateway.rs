@@ -92,10 +92,7 @@ fn configuration(load: Load, ports: &[u16], broker: u16, buffer: &Path) -> Resul
     );
     let mut number = 0;
     for (link, port) in ports.iter().enumerate() {
-        writeln!(
-            text,
-            "[links.l{link}]\ndriver = \"modbus-tcp\"\naddress = \"127.0.0.1:{port}\""
-        )?;
+        writeln!(text, "[links.l{link}]\ndriver = \"modbus-tcp\"\naddress = \"127.0.0.1:{port}\"")?;
         for unit in 1..=load.units {
             let interval = load.interval.as_millis();
             writeln!(
@@ -104,10 +101,7 @@ fn configuration(load: Load, ports: &[u16], broker: u16, buffer: &Path) -> Resul
                  [devices.d{number}.points]"
             )?;
             for register in 0..load.registers {
-                writeln!(
-                    text,
-                    "r{register:03} = {{ address = \"holding:{register}\", type = \"u16\" }}"
-                )?;
+                writeln!(text, "r{register:03} = {{ address = \"holding:{register}\", type = \"u16\" }}")?;
             }
             number += 1;
         }

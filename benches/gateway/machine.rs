@@ -25,12 +25,7 @@ pub(crate) fn describe(out: &mut impl Write, stage: &Stage) -> Result<()> {
     writeln!(out, "kernel    Linux {}", kernel.trim())?;
     writeln!(out, "compiler  {}", said("rustc", "--version"))?;
     writeln!(out, "broker    {}", said("mosquitto", "-h"))?;
-    writeln!(
-        out,
-        "disk      {} ({})",
-        file_system(&stage.folder),
-        stage.folder.display()
-    )?;
+    writeln!(out, "disk      {} ({})", file_system(&stage.folder), stage.folder.display())?;
     writeln!(
         out,
         "length    {} runs of each, median; {} s each; outage of {} s",
@@ -40,11 +35,7 @@ pub(crate) fn describe(out: &mut impl Write, stage: &Stage) -> Result<()> {
     )?;
     let load = read("/proc/loadavg");
     let load: f64 = load.split(' ').next().unwrap_or_default().parse().unwrap_or(0.0);
-    let note = if load > QUIET {
-        "  ! the machine is busy with something else"
-    } else {
-        ""
-    };
+    let note = if load > QUIET { "  ! the machine is busy with something else" } else { "" };
     writeln!(out, "load      {load} before the start{note}")?;
     if cfg!(debug_assertions) {
         writeln!(out, "\n! a build without optimisation: the figures mean nothing")?;
@@ -76,13 +67,7 @@ fn said(program: &str, argument: &str) -> String {
         .env("PATH", path)
         .output()
         .ok()
-        .and_then(|output| {
-            String::from_utf8(output.stdout)
-                .ok()?
-                .lines()
-                .next()
-                .map(str::to_owned)
-        })
+        .and_then(|output| String::from_utf8(output.stdout).ok()?.lines().next().map(str::to_owned))
         .unwrap_or_else(|| "unknown".to_owned())
 }
 

@@ -32,11 +32,8 @@ fn main() -> ExitCode {
         }
         // Without cargo's mark this is a test run over all targets: minutes of load are not wanted there.
         _ if arguments.iter().any(|argument| argument == "--bench") => scenarios::conduct(),
-        _ => writeln!(
-            std::io::stdout(),
-            "nothing measured: use `cargo bench --bench gateway`"
-        )
-        .map_err(Into::into),
+        _ => writeln!(std::io::stdout(), "nothing measured: use `cargo bench --bench gateway`")
+            .map_err(Into::into),
     };
     match end {
         Ok(()) => ExitCode::SUCCESS,

@@ -53,15 +53,7 @@ impl Rows {
         for row in &self.list {
             let last = u64::from(row.readings) << 1 | u64::from(row.consistent);
             let device = u64::from(row.device);
-            for number in [
-                row.arrival,
-                row.device_clock,
-                row.ts,
-                row.run,
-                row.seq,
-                device,
-                last,
-            ] {
+            for number in [row.arrival, row.device_clock, row.ts, row.run, row.seq, device, last] {
                 bytes.extend_from_slice(&number.to_le_bytes());
             }
         }
@@ -80,16 +72,7 @@ impl Rows {
             let (device, last) = (u32::try_from(next()?)?, next()?);
             let readings = u32::try_from(last >> 1)?;
             let consistent = last & 1 == 1;
-            Ok(Row {
-                arrival,
-                device_clock,
-                ts,
-                run,
-                seq,
-                device,
-                readings,
-                consistent,
-            })
+            Ok(Row { arrival, device_clock, ts, run, seq, device, readings, consistent })
         });
         Ok(Self {
             list: list.collect::<Result<_>>()?,
@@ -102,9 +85,7 @@ impl Rows {
 
     /// The rows with readings that arrived in `[from, to)`.
     pub(crate) fn arrived(&self, from: u64, to: u64) -> impl Iterator<Item = &Row> {
-        self.list
-            .iter()
-            .filter(move |row| row.readings > 0 && (from..to).contains(&row.arrival))
+        self.list.iter().filter(move |row| row.readings > 0 && (from..to).contains(&row.arrival))
     }
 }
 
@@ -112,11 +93,7 @@ impl Rows {
 pub(crate) fn percentile(sorted: &[f64], part: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     // Ranks are small whole numbers: nothing is lost or negative here.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss
-    )]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     let rank = (part * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1).min(last)).copied()
 }

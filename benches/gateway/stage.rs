@@ -73,14 +73,7 @@ impl Stage {
         let subscriber = Subscriber::start(broker.port)?;
         let started = micros();
         let gateway = gateway::start(kind, load, &self.fakes.ports, broker.port, &folder)?;
-        let run = Run {
-            gateway,
-            subscriber,
-            broker,
-            started,
-            kind,
-            folder,
-        };
+        let run = Run { gateway, subscriber, broker, started, kind, folder };
         Ok(run)
     }
 }
@@ -121,9 +114,7 @@ impl Run {
 /// Reads a whole number from the environment.
 fn number(name: &str, default: u32) -> Result<u32> {
     match std::env::var(name) {
-        Ok(text) => Ok(text
-            .parse()
-            .map_err(|_| format!("{name} is not a whole number: {text}"))?),
+        Ok(text) => Ok(text.parse().map_err(|_| format!("{name} is not a whole number: {text}"))?),
         Err(_) => Ok(default),
     }
 }

@@ -46,11 +46,7 @@ impl Subscriber {
         let line = self.lines.next()?;
         let mut numbers = line.split(' ').map(str::parse::<u64>);
         let mut number = || numbers.next().ok_or("a short answer of the subscriber");
-        Ok(Seen {
-            messages: number()??,
-            missing: number()??,
-            newest: number()??,
-        })
+        Ok(Seen { messages: number()??, missing: number()??, newest: number()?? })
     }
 
     /// Waits until it has seen at least one readings message.
@@ -116,10 +112,7 @@ impl Log {
 
     fn missing(&self) -> u64 {
         let highest = |n: &Numbers| n.seen.len().saturating_sub(1) as u64;
-        self.runs
-            .values()
-            .map(|n| highest(n).saturating_sub(n.distinct))
-            .sum()
+        self.runs.values().map(|n| highest(n).saturating_sub(n.distinct)).sum()
     }
 }
 
@@ -208,9 +201,7 @@ fn publish(kind: u8, body: &[u8], log: &mut Log, output: &mut Vec<u8>) {
     let Some(([high, low], rest)) = body.split_first_chunk::<2>() else {
         return;
     };
-    let mut rest = rest
-        .get(usize::from(u16::from_be_bytes([*high, *low]))..)
-        .unwrap_or_default();
+    let mut rest = rest.get(usize::from(u16::from_be_bytes([*high, *low]))..).unwrap_or_default();
     if kind & 0x06 != 0
         && let Some((id, payload)) = rest.split_first_chunk::<2>()
     {

@@ -23,9 +23,7 @@ impl Gap {
     #[must_use]
     pub fn event(&self, ts: Timestamp, synced: bool) -> Record {
         let lost = serde_json::json!({ "run": self.run, "from": self.from, "to": self.to });
-        record::event("gap", ts, synced, |body| {
-            body.with("lost", &lost).with("reason", self.reason)
-        })
+        record::event("gap", ts, synced, |body| body.with("lost", &lost).with("reason", self.reason))
     }
 }
 
@@ -47,17 +45,8 @@ impl Gaps {
     /// Notes a lost record.
     pub fn lose(&mut self, name: Name, reason: &'static str) {
         self.dropped += 1;
-        let gap = Gap {
-            run: name.run,
-            from: name.seq,
-            to: name.seq,
-            reason,
-        };
-        let open = self.open.entry((name.run, reason)).or_insert(Open {
-            gap,
-            event: None,
-            is_told: false,
-        });
+        let gap = Gap { run: name.run, from: name.seq, to: name.seq, reason };
+        let open = self.open.entry((name.run, reason)).or_insert(Open { gap, event: None, is_told: false });
         open.gap.from = open.gap.from.min(name.seq);
         open.gap.to = open.gap.to.max(name.seq);
         open.is_told = false;

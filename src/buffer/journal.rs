@@ -24,10 +24,7 @@ impl CommandKey {
     /// From the stored form.
     #[must_use]
     pub fn from_stored(topic: &str, id: String) -> Self {
-        Self {
-            device: DeviceId::new(topic),
-            id,
-        }
+        Self { device: DeviceId::new(topic), id }
     }
 }
 

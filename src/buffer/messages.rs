@@ -140,10 +140,7 @@ impl Handler<FinishCommand> for Buffer {
     type Result = ResponseFuture<Result<Name, NotStored>>;
 
     fn handle(&mut self, FinishCommand(finish): FinishCommand, ctx: &mut Context<Self>) -> Self::Result {
-        let reply = Numbered {
-            name: self.queue.number(),
-            record: finish.reply.clone(),
-        };
+        let reply = Numbered { name: self.queue.number(), record: finish.reply.clone() };
         self.enqueue(ctx, |answer| JournalJob::Finish(finish, reply, answer))
     }
 }

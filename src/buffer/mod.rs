@@ -88,12 +88,7 @@ impl Buffer {
             Ok(Err(error)) => return Err(error),
             Ok(Ok(_)) | Err(_) => return Err(StoreError::Full),
         };
-        let Opened {
-            run,
-            records,
-            replaced,
-            replies,
-        } = opened;
+        let Opened { run, records, replaced, replies } = opened;
         let mut queue = Queue::new(run, records, replies, config.when_full);
         if let Some(path) = replaced {
             tracing::error!(path = %path.display(), "the buffer file was damaged; it was moved here and a new one begun");
@@ -206,11 +201,7 @@ impl Buffer {
             JournalJob::Finish(finish, reply, _) => {
                 let (mut insert, acked) = self.queue.batch();
                 insert.push(reply.clone());
-                Job::Finish {
-                    finish: finish.clone(),
-                    insert,
-                    acked,
-                }
+                Job::Finish { finish: finish.clone(), insert, acked }
             }
         };
         self.running = Some(job);
@@ -328,17 +319,12 @@ impl Buffer {
 
     fn tell_gaps(&mut self) {
         let clock = self.clock;
-        self.queue
-            .tell_gaps(|gap| gap.event(Timestamp::now(), clock.is_synced()));
+        self.queue.tell_gaps(|gap| gap.event(Timestamp::now(), clock.is_synced()));
     }
 
     /// Wakes when the next thing is due; an earlier thing replaces a later one.
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
-        let write = if self.journal.is_empty() {
-            self.commit_due()
-        } else {
-            Some(Instant::now())
-        };
+        let write = if self.journal.is_empty() { self.commit_due() } else { Some(Instant::now()) };
         let write = write.map(|due| self.retry_at.map_or(due, |retry| due.max(retry)));
         let load = self.load_at.filter(|_| self.taker.is_some());
         let Some(due) = write.into_iter().chain(load).min() else {

@@ -71,14 +71,8 @@ impl Queue {
     #[must_use]
     pub fn new(run: u64, records: u64, replies: Vec<Numbered>, when_full: WhenFull) -> Self {
         let now = Instant::now();
-        let first = replies
-            .into_iter()
-            .map(|numbered| Held {
-                numbered,
-                since: now,
-                copy: Copied::Same,
-            })
-            .collect();
+        let first =
+            replies.into_iter().map(|numbered| Held { numbered, since: now, copy: Copied::Same }).collect();
         Self {
             run,
             next_seq: 1,
@@ -136,11 +130,7 @@ impl Queue {
             held.numbered.record.kind == RecordKind::Readings
                 && !self.committing.contains(&held.numbered.name)
         };
-        let Some(oldest) = self
-            .tail
-            .iter()
-            .position(droppable)
-            .and_then(|index| self.tail.remove(index))
+        let Some(oldest) = self.tail.iter().position(droppable).and_then(|index| self.tail.remove(index))
         else {
             return false;
         };
@@ -164,29 +154,19 @@ impl Queue {
     /// The newest name given.
     #[must_use]
     pub fn newest(&self) -> Name {
-        Name {
-            run: self.run,
-            seq: self.next_seq - 1,
-        }
+        Name { run: self.run, seq: self.next_seq - 1 }
     }
 
     /// Numbers a reply without letting it out: it leaves after its commit, by [`Queue::release`].
     pub fn number(&mut self) -> Name {
-        let name = Name {
-            run: self.run,
-            seq: self.next_seq,
-        };
+        let name = Name { run: self.run, seq: self.next_seq };
         self.next_seq += 1;
         name
     }
 
     /// A committed reply may leave now, before everything else.
     pub fn release(&mut self, numbered: Numbered) {
-        self.first.push_back(Held {
-            numbered,
-            since: Instant::now(),
-            copy: Copied::Same,
-        });
+        self.first.push_back(Held { numbered, since: Instant::now(), copy: Copied::Same });
     }
 
     /// Turns losses into gap events, or grows the events that are not sent yet.
@@ -198,11 +178,7 @@ impl Queue {
                     let name = self.number();
                     self.tail_bytes += record.body.len();
                     let numbered = Numbered { name, record };
-                    self.tail.push_back(Held {
-                        numbered,
-                        since: Instant::now(),
-                        copy: Copied::Nothing,
-                    });
+                    self.tail.push_back(Held { numbered, since: Instant::now(), copy: Copied::Nothing });
                     self.gaps.told(&gap, name);
                 }
                 Some(name) => {
@@ -230,11 +206,7 @@ impl Queue {
             held.copy = Copied::Older;
         } else {
             let numbered = Numbered { name, record };
-            self.first.push_back(Held {
-                numbered,
-                since: Instant::now(),
-                copy: Copied::Older,
-            });
+            self.first.push_back(Held { numbered, since: Instant::now(), copy: Copied::Older });
         }
     }
 
@@ -242,24 +214,16 @@ impl Queue {
     pub fn take(&mut self, limit: usize, only_stored: bool) -> Vec<Numbered> {
         let mut taken = Vec::new();
         while taken.len() < limit {
-            let held = if let Some(index) = self
-                .first
-                .iter()
-                .position(|held| held.copy == Copied::Same || !only_stored)
+            let held = if let Some(index) =
+                self.first.iter().position(|held| held.copy == Copied::Same || !only_stored)
             {
                 self.first.remove(index)
             } else if let Some(numbered) = self.ready.pop_front() {
-                Some(Held {
-                    numbered,
-                    since: Instant::now(),
-                    copy: Copied::Same,
-                })
+                Some(Held { numbered, since: Instant::now(), copy: Copied::Same })
             } else if self.more || only_stored {
                 None
             } else {
-                self.tail
-                    .pop_front()
-                    .inspect(|held| self.tail_bytes -= held.numbered.record.body.len())
+                self.tail.pop_front().inspect(|held| self.tail_bytes -= held.numbered.record.body.len())
             };
             let Some(held) = held else { break };
             self.gaps.sent(held.numbered.name);
@@ -289,11 +253,7 @@ impl Queue {
             .chain(self.acked.iter().copied())
             .chain(self.deleting.iter().copied())
             .collect();
-        self.ready.extend(
-            records
-                .into_iter()
-                .filter(|numbered| !known.contains(&numbered.name)),
-        );
+        self.ready.extend(records.into_iter().filter(|numbered| !known.contains(&numbered.name)));
     }
 
     /// The broker has these.
@@ -328,11 +288,7 @@ impl Queue {
     pub fn commit_due(&self, window: Duration, delete_window: Duration) -> Option<Instant> {
         // The tail is in the order of making; the other two are short.
         let elsewhere = self.first.iter().chain(self.out.values());
-        let oldest = self
-            .tail
-            .front()
-            .into_iter()
-            .chain(elsewhere.filter(|held| held.copy != Copied::Same));
+        let oldest = self.tail.front().into_iter().chain(elsewhere.filter(|held| held.copy != Copied::Same));
         let oldest = oldest.map(|held| held.since).min().map(|since| since + window);
         let delete = self.acked_since.map(|since| since + delete_window);
         match (oldest, delete) {
@@ -381,10 +337,7 @@ impl Queue {
 
     /// Marks records of the file as lost to make room. Records in flight are left; gives what may be deleted.
     pub fn evict(&mut self, oldest: Vec<Name>) -> Vec<Name> {
-        let dropped: Vec<Name> = oldest
-            .into_iter()
-            .filter(|name| !self.out.contains_key(name))
-            .collect();
+        let dropped: Vec<Name> = oldest.into_iter().filter(|name| !self.out.contains_key(name)).collect();
         let gone: HashSet<Name> = dropped.iter().copied().collect();
         self.ready.retain(|numbered| !gone.contains(&numbered.name));
         self.first.retain(|held| !gone.contains(&held.numbered.name));

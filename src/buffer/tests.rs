@@ -34,10 +34,7 @@ fn names(records: &[Numbered]) -> Vec<Name> {
 
 fn begin(id: &str, digest: u8, enter: bool) -> Begin {
     Begin {
-        key: CommandKey {
-            device: DeviceId::new("boiler"),
-            id: id.to_owned(),
-        },
+        key: CommandKey { device: DeviceId::new("boiler"), id: id.to_owned() },
         digest: [digest; 32],
         action: "write".to_owned(),
         reply: Topic::Reply(DeviceId::new("boiler")),
@@ -56,10 +53,7 @@ fn rows_come_back_as_they_went_in() {
     reply.topic = Topic::Response("to/me".to_owned());
     reply.correlation = Some([0, 255].into());
     let rows: Vec<Numbered> = [(1, readings("a")), (2, reply)]
-        .map(|(seq, record)| Numbered {
-            name: Name { run, seq },
-            record,
-        })
+        .map(|(seq, record)| Numbered { name: Name { run, seq }, record })
         .into();
     assert_eq!(store.commit(&rows, &[]).unwrap().records, 2);
     assert_eq!(store.load(None, 10).unwrap(), rows);
@@ -80,10 +74,7 @@ fn a_run_never_comes_again_even_when_the_file_is_lost() {
     for file in ["buffer.db", "buffer.db-wal", "buffer.db-shm"] {
         drop(std::fs::remove_file(folder.path().join(file)));
     }
-    assert!(
-        store(&folder).open().unwrap().run > second,
-        "the copy beside the file counts"
-    );
+    assert!(store(&folder).open().unwrap().run > second, "the copy beside the file counts");
 }
 
 #[test]
@@ -100,26 +91,18 @@ fn a_newer_file_stays_untouched() {
     store(&folder).open().unwrap();
     let path = folder.path().join("buffer.db");
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection
-        .execute_batch("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)")
-        .unwrap();
+    connection.execute_batch("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(connection);
     let before = std::fs::read(&path).unwrap();
-    assert!(matches!(
-        store(&folder).open(),
-        Err(StoreError::Newer { found: 99, .. })
-    ));
+    assert!(matches!(store(&folder).open(), Err(StoreError::Newer { found: 99, .. })));
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
 #[test]
 fn a_damaged_file_is_moved_aside_and_a_new_one_begun() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(
-        folder.path().join("buffer.db"),
-        b"no database at all, but long enough to be read as one",
-    )
-    .unwrap();
+    std::fs::write(folder.path().join("buffer.db"), b"no database at all, but long enough to be read as one")
+        .unwrap();
     let opened = store(&folder).open().unwrap();
     let aside = opened.replaced.unwrap();
     assert!(std::fs::read(aside).unwrap().starts_with(b"no database"));
@@ -131,39 +114,18 @@ fn an_id_runs_once() {
     let mut store = store(&folder);
     let run = store.open().unwrap().run;
     assert_eq!(store.begin(&begin("c-1", 7, false)).unwrap(), Begun::Fresh);
-    assert_eq!(
-        store.begin(&begin("c-1", 7, true)).unwrap(),
-        Begun::Fresh,
-        "asking enters nothing"
-    );
+    assert_eq!(store.begin(&begin("c-1", 7, true)).unwrap(), Begun::Fresh, "asking enters nothing");
     assert_eq!(store.begin(&begin("c-1", 7, true)).unwrap(), Begun::Running);
     assert_eq!(store.begin(&begin("c-1", 8, true)).unwrap(), Begun::Reused);
     let open = store.unfinished().unwrap();
     assert_eq!((open.len(), open[0].key.clone()), (1, begin("c-1", 7, true).key));
-    let reply = Numbered {
-        name: Name { run, seq: 1 },
-        record: readings("done"),
-    };
-    store
-        .finish(
-            &open[0].key,
-            Some(&reply.record.body),
-            std::slice::from_ref(&reply),
-            &[],
-        )
-        .unwrap();
-    assert_eq!(
-        store.begin(&begin("c-1", 7, true)).unwrap(),
-        Begun::Seen(reply.record.body.clone())
-    );
+    let reply = Numbered { name: Name { run, seq: 1 }, record: readings("done") };
+    store.finish(&open[0].key, Some(&reply.record.body), std::slice::from_ref(&reply), &[]).unwrap();
+    assert_eq!(store.begin(&begin("c-1", 7, true)).unwrap(), Begun::Seen(reply.record.body.clone()));
     assert!(store.unfinished().unwrap().is_empty());
     assert_eq!(store.begin(&begin("c-2", 7, true)).unwrap(), Begun::Fresh);
     store.finish(&begin("c-2", 7, true).key, None, &[], &[]).unwrap();
-    assert_eq!(
-        store.begin(&begin("c-2", 9, true)).unwrap(),
-        Begun::Fresh,
-        "taken out of the journal again"
-    );
+    assert_eq!(store.begin(&begin("c-2", 9, true)).unwrap(), Begun::Fresh, "taken out of the journal again");
 }
 
 #[test]
@@ -197,18 +159,12 @@ fn a_full_tail_drops_the_oldest_and_one_event_grows() {
         queue.tell_gaps(|gap| gap.event(Timestamp::from_millis(0), true));
     }
     let all = queue.take(TAIL_RECORDS + 20, false);
-    let events: Vec<&Numbered> = all
-        .iter()
-        .filter(|n| n.record.kind == RecordKind::Event)
-        .collect();
+    let events: Vec<&Numbered> = all.iter().filter(|n| n.record.kind == RecordKind::Event).collect();
     assert_eq!(events.len(), 1);
     let text = String::from_utf8(events[0].payload(false)).unwrap();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let seen: BTreeSet<u64> = all.iter().map(|numbered| numbered.name.seq).collect();
-    let (from, to) = (
-        json["lost"]["from"].as_u64().unwrap(),
-        json["lost"]["to"].as_u64().unwrap(),
-    );
+    let (from, to) = (json["lost"]["from"].as_u64().unwrap(), json["lost"]["to"].as_u64().unwrap());
     let last = *seen.last().unwrap();
     assert!((1..=last).all(|seq| seen.contains(&seq) || (from..=to).contains(&seq)));
     assert!(seen.len() >= TAIL_RECORDS, "no more than needed is dropped");
@@ -217,12 +173,7 @@ fn a_full_tail_drops_the_oldest_and_one_event_grows() {
         queue.append(readings("a"));
         queue.tell_gaps(|gap| gap.event(Timestamp::from_millis(0), true));
     }
-    assert!(
-        queue
-            .take(2 * TAIL_RECORDS, false)
-            .iter()
-            .any(|n| n.record.kind == RecordKind::Event)
-    );
+    assert!(queue.take(2 * TAIL_RECORDS, false).iter().any(|n| n.record.kind == RecordKind::Event));
 }
 
 #[test]
@@ -397,11 +348,7 @@ fn an_event_that_grows_during_its_commit_has_one_text() {
             queue.loaded(store.load(after, 256).unwrap(), 256);
         }
         for numbered in &taken {
-            assert_eq!(
-                seen.insert(numbered.name, numbered.payload(false)),
-                None,
-                "sent twice"
-            );
+            assert_eq!(seen.insert(numbered.name, numbered.payload(false)), None, "sent twice");
         }
         queue.ack(&names(&taken));
     }
@@ -412,10 +359,7 @@ fn a_commit_can_be_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = store(&folder);
     let run = store.open().unwrap().run;
-    let rows = [Numbered {
-        name: Name { run, seq: 1 },
-        record: readings("a"),
-    }];
+    let rows = [Numbered { name: Name { run, seq: 1 }, record: readings("a") }];
     store.commit(&rows, &[]).unwrap();
     // As after an error of the sync, when nobody knows whether it was durable.
     store.commit(&rows, &[]).unwrap();
@@ -429,10 +373,7 @@ fn a_damaged_page_moves_the_file_aside() {
     let mut store = store(&folder);
     let run = store.open().unwrap().run;
     let rows: Vec<Numbered> = (1..200)
-        .map(|seq| Numbered {
-            name: Name { run, seq },
-            record: readings(&"a".repeat(500)),
-        })
+        .map(|seq| Numbered { name: Name { run, seq }, record: readings(&"a".repeat(500)) })
         .collect();
     store.commit(&rows, &[]).unwrap();
     store.close();
@@ -450,11 +391,7 @@ fn a_reply_overtakes_an_outage() {
     let mut reply = readings("r");
     reply.kind = RecordKind::Reply;
     let name = queue.append(reply);
-    assert_eq!(
-        names(&queue.take(1, false)),
-        [name],
-        "the file's records were not even loaded"
-    );
+    assert_eq!(names(&queue.take(1, false)), [name], "the file's records were not even loaded");
 }
 
 fn config(folder: &tempfile::TempDir, when_full: WhenFull) -> BufferConfig {
@@ -482,40 +419,23 @@ async fn commits_go_on_while_loads_fail() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = store(&folder);
     let run = store.open().unwrap().run;
-    store
-        .commit(
-            &[Numbered {
-                name: Name { run, seq: 1 },
-                record: readings("a"),
-            }],
-            &[],
-        )
-        .unwrap();
+    store.commit(&[Numbered { name: Name { run, seq: 1 }, record: readings("a") }], &[]).unwrap();
     drop(store);
     let config = config(&folder, WhenFull::DropOldest);
     let other = rusqlite::Connection::open(&config.path).unwrap();
     let (buffer, _) = Buffer::start(config, Clock::Trusted).await.unwrap();
-    other
-        .execute_batch("ALTER TABLE records RENAME COLUMN made TO born")
-        .unwrap();
+    other.execute_batch("ALTER TABLE records RENAME COLUMN made TO born").unwrap();
     let take = actix::spawn(buffer.send(Take { limit: 1 }));
     buffer.send(Append(readings("b"))).await.unwrap();
-    until(&buffer, "a commit", |stats| {
-        stats.commits > 0 && stats.waiting == 0
-    })
-    .await;
-    other
-        .execute_batch("ALTER TABLE records RENAME COLUMN born TO made")
-        .unwrap();
+    until(&buffer, "a commit", |stats| stats.commits > 0 && stats.waiting == 0).await;
+    other.execute_batch("ALTER TABLE records RENAME COLUMN born TO made").unwrap();
     assert_eq!(take.await.unwrap().unwrap()[0].name, Name { run, seq: 1 });
 }
 
 #[actix::test]
 async fn a_commit_does_not_wait_for_a_later_timer() {
     let folder = tempfile::tempdir().unwrap();
-    let (buffer, _) = Buffer::start(config(&folder, WhenFull::DropOldest), Clock::Trusted)
-        .await
-        .unwrap();
+    let (buffer, _) = Buffer::start(config(&folder, WhenFull::DropOldest), Clock::Trusted).await.unwrap();
     // A deletion may wait for a second; it must not take the next commit with it. A busy machine may delay one
     // commit that long, not five in a row.
     let mut shortest = Duration::MAX;
@@ -538,9 +458,7 @@ async fn a_commit_does_not_wait_for_a_later_timer() {
 async fn a_full_file_drops_what_it_is_told_to() {
     for (when_full, oldest_stays) in [(WhenFull::DropOldest, false), (WhenFull::DropNewest, true)] {
         let folder = tempfile::tempdir().unwrap();
-        let (buffer, run) = Buffer::start(config(&folder, when_full), Clock::Trusted)
-            .await
-            .unwrap();
+        let (buffer, run) = Buffer::start(config(&folder, when_full), Clock::Trusted).await.unwrap();
         for _ in 0..40 {
             for _ in 0..10 {
                 buffer.send(Append(readings(&"a".repeat(1000)))).await.unwrap();
@@ -554,20 +472,10 @@ async fn a_full_file_drops_what_it_is_told_to() {
             tokio::time::timeout(Duration::from_millis(500), buffer.send(Take { limit: 64 })).await
         {
             let taken = taken.unwrap();
-            let readings = taken
-                .iter()
-                .filter(|numbered| numbered.record.kind == RecordKind::Readings);
-            first = readings
-                .map(|numbered| numbered.name.seq)
-                .min()
-                .unwrap_or(u64::MAX)
-                .min(first);
+            let readings = taken.iter().filter(|numbered| numbered.record.kind == RecordKind::Readings);
+            first = readings.map(|numbered| numbered.name.seq).min().unwrap_or(u64::MAX).min(first);
             buffer.send(Ack(names(&taken))).await.unwrap();
         }
-        assert_eq!(
-            first == 1,
-            oldest_stays,
-            "{when_full:?} of run {run} left {first}"
-        );
+        assert_eq!(first == 1, oldest_stays, "{when_full:?} of run {run} left {first}");
     }
 }

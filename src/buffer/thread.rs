@@ -16,10 +16,7 @@ pub(super) enum Job {
     /// Open the file and begin a run.
     Open,
     /// Insert and delete.
-    Commit {
-        insert: Vec<Numbered>,
-        delete: Vec<Name>,
-    },
+    Commit { insert: Vec<Numbered>, delete: Vec<Name> },
     /// The records after this one.
     Load { after: Option<Name>, limit: usize },
     /// The names of the oldest readings.
@@ -27,11 +24,7 @@ pub(super) enum Job {
     /// Enter a command.
     Begin(Begin),
     /// Store an outcome with its reply and all that waits.
-    Finish {
-        finish: Finish,
-        insert: Vec<Numbered>,
-        acked: Vec<Name>,
-    },
+    Finish { finish: Finish, insert: Vec<Numbered>, acked: Vec<Name> },
     /// The commands left open.
     Unfinished,
     /// Close the file.
@@ -58,9 +51,7 @@ pub(super) struct StoreThread {
 
 impl StoreThread {
     pub(super) fn new(path: PathBuf, max_size: u64) -> Self {
-        Self {
-            store: Store::new(path, max_size),
-        }
+        Self { store: Store::new(path, max_size) }
     }
 }
 
@@ -79,11 +70,7 @@ impl Handler<Job> for StoreThread {
             Job::Load { after, limit } => Done::Loaded(store.load(after, limit)?),
             Job::Oldest(limit) => Done::Oldest(store.oldest(limit)?),
             Job::Begin(begin) => Done::Begun(store.begin(&begin)?),
-            Job::Finish {
-                finish,
-                insert,
-                acked,
-            } => {
+            Job::Finish { finish, insert, acked } => {
                 let outcome = finish.keep.then_some(&finish.reply.body[..]);
                 Done::Finished(store.finish(&finish.key, outcome, &insert, &acked)?)
             }

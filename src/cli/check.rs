@@ -24,11 +24,7 @@ pub fn check(files: &[PathBuf], print: bool, json: bool) -> Exit {
                 let report = report(&config, &loads, print.then_some(&effective));
                 writeln!(out, "{report:#}")
             } else {
-                let effective = if print {
-                    format!("\n{}", effective.to_toml())
-                } else {
-                    String::new()
-                };
+                let effective = if print { format!("\n{}", effective.to_toml()) } else { String::new() };
                 tell(&config, &loads, &mut out).and_then(|()| write!(out, "{effective}"))
             };
             told.map_or(Exit::Failed, |()| Exit::Done)
@@ -49,32 +45,21 @@ pub fn complain(error: &ConfigError) {
 
 fn loads(config: &Config) -> Vec<(&str, Load)> {
     let load = |link: &LinkConfig| {
-        let devices: Vec<_> = config
-            .devices
-            .iter()
-            .filter(|device| device.link == link.id)
-            .collect();
+        let devices: Vec<_> = config.devices.iter().filter(|device| device.link == link.id).collect();
         estimate(link, &devices)
     };
-    config
-        .links
-        .iter()
-        .map(|link| (link.id.as_str(), load(link)))
-        .collect()
+    config.links.iter().map(|link| (link.id.as_str(), load(link))).collect()
 }
 
 /// The warnings of the configuration and those that follow from the loads.
 fn warnings(config: &Config, loads: &[(&str, Load)]) -> Vec<String> {
-    let overloaded = loads
-        .iter()
-        .filter(|(_, load)| load.percent > 100.0)
-        .map(|(id, load)| {
-            format!(
-                "links.{id} is overloaded: its polls need {:.0} % of its time, so they will come late; raise \
+    let overloaded = loads.iter().filter(|(_, load)| load.percent > 100.0).map(|(id, load)| {
+        format!(
+            "links.{id} is overloaded: its polls need {:.0} % of its time, so they will come late; raise \
              poll_interval or baud_rate, or read fewer points",
-                load.percent
-            )
-        });
+            load.percent
+        )
+    });
     config.warnings.iter().cloned().chain(overloaded).collect()
 }
 

@@ -63,10 +63,7 @@ fn basis(transport: &Transport) -> String {
     match transport {
         Transport::ModbusTcp { .. } => "estimated at 5 ms a request".to_owned(),
         Transport::ModbusRtu { line } => {
-            format!(
-                "at {} baud, without the time the devices need to answer",
-                line.baud_rate
-            )
+            format!("at {} baud, without the time the devices need to answer", line.baud_rate)
         }
         Transport::Serial { line, .. } => {
             format!("at {} baud, with answers of {TEXT_ANSWER} bytes", line.baud_rate)
@@ -84,13 +81,8 @@ fn time_of(link: &LinkConfig, request: &Request) -> Duration {
             on_line(line, bytes) + silence(line) * 2 + link.pause
         }
         Transport::Serial { line, .. } => match &request.device.protocol {
-            Protocol::Text {
-                request: Some(request),
-                ..
-            } => {
-                let bytes = u64::try_from(request.len())
-                    .unwrap_or(u64::MAX)
-                    .saturating_add(TEXT_ANSWER);
+            Protocol::Text { request: Some(request), .. } => {
+                let bytes = u64::try_from(request.len()).unwrap_or(u64::MAX).saturating_add(TEXT_ANSWER);
                 on_line(line, bytes) + link.pause
             }
             // What talks by itself is not asked.
@@ -102,10 +94,7 @@ fn time_of(link: &LinkConfig, request: &Request) -> Duration {
 
 /// Bytes of data in the answer: two a register, one for eight coils.
 fn data_bytes(request: &Request) -> u64 {
-    let first = request
-        .points
-        .first()
-        .and_then(|point| request.device.points.get(*point));
+    let first = request.points.first().and_then(|point| request.device.points.get(*point));
     let bits =
         first.is_some_and(|point| matches!(point.address, Address::Register { area, .. } if area.is_bits()));
     let count = u64::from(request.span.count);

@@ -91,31 +91,18 @@ async fn serve(config: &Config, files: &[PathBuf], run: bool) -> Result<Exit, Si
     for link in &config.links {
         served.serve(link).await?;
     }
-    let Served {
-        scratch,
-        mut tasks,
-        settings,
-        mut report,
-        ..
-    } = served;
+    let Served { scratch, mut tasks, settings, mut report, .. } = served;
     if !settings.is_empty() {
         report.push_str("Not everything is served where the configuration has it. Run the gateway with:\n");
     }
     for (name, value) in &settings {
         // A shell takes no `-` in the name of a variable; env(1) does.
-        let quoted = if name.contains('-') {
-            ("env '", "'")
-        } else {
-            ("", "")
-        };
+        let quoted = if name.contains('-') { ("env '", "'") } else { ("", "") };
         report.extend([quoted.0, name, "=", value, quoted.1, "\n"]);
     }
     let output = |error| SimulateError::system("the output cannot be written")(error);
     let mut stdout = io::stdout();
-    stdout
-        .write_all(report.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(output)?;
+    stdout.write_all(report.as_bytes()).and_then(|()| stdout.flush()).map_err(output)?;
 
     let told = async {
         tokio::select! {
@@ -159,12 +146,8 @@ struct Served<'c> {
 
 impl Served<'_> {
     async fn serve(&mut self, link: &LinkConfig) -> Result<(), SimulateError> {
-        let devices: Vec<&Device> = self
-            .config
-            .devices
-            .iter()
-            .filter(|device| device.link == link.id)
-            .collect();
+        let devices: Vec<&Device> =
+            self.config.devices.iter().filter(|device| device.link == link.id).collect();
         let place = match &link.transport {
             Transport::ModbusTcp { host, port } => self.modbus_tcp(link, host, *port, &devices).await?,
             Transport::ModbusRtu { line } => {
@@ -175,9 +158,7 @@ impl Served<'_> {
                 place
             }
             Transport::Serial { line, frame } => {
-                let talkers = devices
-                    .iter()
-                    .filter_map(|device| Talker::new(device).transpose());
+                let talkers = devices.iter().filter_map(|device| Talker::new(device).transpose());
                 let talkers = talkers.collect::<Result<Vec<_>, _>>()?;
                 let terminal = self.terminal(link, &line.path)?;
                 let place = terminal.path().display().to_string();
@@ -193,10 +174,8 @@ impl Served<'_> {
             };
             let points = device.points.len();
             let plural = if points == 1 { "" } else { "s" };
-            let row = format!(
-                "link {}, {place}: device {}{unit}, {points} point{plural}\n",
-                link.id, device.id
-            );
+            let row =
+                format!("link {}, {place}: device {}{unit}, {points} point{plural}\n", link.id, device.id);
             self.report.push_str(&row);
         }
         Ok(())
@@ -224,9 +203,8 @@ impl Served<'_> {
                 .await
                 .map_err(SimulateError::system("no port could be had"))?,
         };
-        let address: SocketAddr = listener
-            .local_addr()
-            .map_err(SimulateError::system("a port has no number"))?;
+        let address: SocketAddr =
+            listener.local_addr().map_err(SimulateError::system("a port has no number"))?;
         if elsewhere {
             self.set(link, "ADDRESS", &address.to_string());
         }
@@ -237,10 +215,8 @@ impl Served<'_> {
 
     fn terminal(&mut self, link: &LinkConfig, path: &Path) -> Result<Terminal, SimulateError> {
         let terminal = Terminal::open(path, link.id.as_str(), &mut self.scratch);
-        let terminal = terminal.map_err(SimulateError::system(format!(
-            "no terminal could be had for the link {}",
-            link.id
-        )))?;
+        let terminal = terminal
+            .map_err(SimulateError::system(format!("no terminal could be had for the link {}", link.id)))?;
         if terminal.path() != path {
             self.set(link, "PATH", &terminal.path().display().to_string());
         }

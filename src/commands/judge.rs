@@ -25,10 +25,7 @@ pub(super) struct Allowed {
 }
 
 fn rejected(code: &'static str, message: impl Into<String>) -> Outcome {
-    Outcome::Rejected {
-        code,
-        message: message.into(),
-    }
+    Outcome::Rejected { code, message: message.into() }
 }
 
 /// Judges a command.
@@ -40,14 +37,8 @@ pub(super) fn judge(
 ) -> Result<Allowed, Outcome> {
     let Some(device) = &received.device else {
         return match command.action.as_str() {
-            "status" => Ok(Allowed {
-                task: None,
-                time_left: time_left(command, now)?,
-            }),
-            other => Err(rejected(
-                "unknown-action",
-                format!("the gateway knows status, not {other}"),
-            )),
+            "status" => Ok(Allowed { task: None, time_left: time_left(command, now)? }),
+            other => Err(rejected("unknown-action", format!("the gateway knows status, not {other}"))),
         };
     };
     let Some(target) = target else {
@@ -71,10 +62,7 @@ pub(super) fn judge(
             "the write may have waited in the broker; give it `expires_at`, or send it again in a moment",
         ));
     }
-    Ok(Allowed {
-        task: Some(task),
-        time_left,
-    })
+    Ok(Allowed { task: Some(task), time_left })
 }
 
 fn time_left(command: &Command, now: Now) -> Result<Option<Duration>, Outcome> {
@@ -89,10 +77,7 @@ fn time_left(command: &Command, now: Now) -> Result<Option<Duration>, Outcome> {
     }
     match u64::try_from(expires_at.millis() - now.ts.millis()) {
         Ok(millis) if millis > 0 => Ok(Some(Duration::from_millis(millis))),
-        _ => Err(Outcome::Expired(format!(
-            "its time was over at {expires_at}, it is {}",
-            now.ts
-        ))),
+        _ => Err(Outcome::Expired(format!("its time was over at {expires_at}, it is {}", now.ts))),
     }
 }
 
@@ -110,10 +95,7 @@ fn write(target: &Target, command: &Command) -> Result<Task, Outcome> {
             return Err(rejected("not-writable", format!("{name} is not writable")));
         }
         let Some(value) = command::value(json) else {
-            return Err(rejected(
-                "wrong-type",
-                format!("{name} takes a {}, not {json}", point.kind.name()),
-            ));
+            return Err(rejected("wrong-type", format!("{name} takes a {}, not {json}", point.kind.name())));
         };
         let raw = encode(point, &value).map_err(|error| match error {
             EncodeError::WrongType(message) => rejected("wrong-type", message),
@@ -127,24 +109,12 @@ fn write(target: &Target, command: &Command) -> Result<Task, Outcome> {
 fn read(target: &Target, command: &Command) -> Result<Task, Outcome> {
     let points = match &command.points {
         None => (0..target.device.points.len()).collect(),
-        Some(names) => names
-            .iter()
-            .map(|name| find(target, name))
-            .collect::<Result<_, _>>()?,
+        Some(names) => names.iter().map(|name| find(target, name)).collect::<Result<_, _>>()?,
     };
     Ok(Task::Read(points))
 }
 
 fn find(target: &Target, name: &str) -> Result<usize, Outcome> {
-    let found = target
-        .device
-        .points
-        .iter()
-        .position(|point| point.id.as_str() == name);
-    found.ok_or_else(|| {
-        rejected(
-            "unknown-point",
-            format!("{} has no point {name}", target.device.id),
-        )
-    })
+    let found = target.device.points.iter().position(|point| point.id.as_str() == name);
+    found.ok_or_else(|| rejected("unknown-point", format!("{} has no point {name}", target.device.id)))
 }

@@ -92,11 +92,7 @@ impl Commands {
     /// With no command running.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        Self {
-            setup: Rc::new(setup),
-            running: 0,
-            stopping: None,
-        }
+        Self { setup: Rc::new(setup), running: 0, stopping: None }
     }
 }
 
@@ -115,27 +111,20 @@ impl Handler<Received> for Commands {
     fn handle(&mut self, received: Received, ctx: &mut Context<Self>) {
         let setup = self.setup.clone();
         if self.running >= SLOTS {
-            let busy = Outcome::Rejected {
-                code: "busy",
-                message: format!("{SLOTS} commands run already"),
-            };
+            let busy = Outcome::Rejected { code: "busy", message: format!("{SLOTS} commands run already") };
             ctx.spawn(async move { setup.refuse(&received, &busy).await }.into_actor(self));
             return;
         }
         self.running += 1;
-        ctx.spawn(
-            async move { setup.run(&received).await }
-                .into_actor(self)
-                .map(|(), commands, _| {
-                    commands.running -= 1;
-                    if commands.running == 0
-                        && let Some(stopped) = commands.stopping.take()
-                        && stopped.send(()).is_err()
-                    {
-                        tracing::debug!("nobody waits for the commands to end");
-                    }
-                }),
-        );
+        ctx.spawn(async move { setup.run(&received).await }.into_actor(self).map(|(), commands, _| {
+            commands.running -= 1;
+            if commands.running == 0
+                && let Some(stopped) = commands.stopping.take()
+                && stopped.send(()).is_err()
+            {
+                tracing::debug!("nobody waits for the commands to end");
+            }
+        }));
     }
 }
 

@@ -42,28 +42,15 @@ impl Setup {
             return rejected("retained", message.to_owned());
         }
         let arrived = Instant::now();
-        let target = received
-            .device
-            .as_ref()
-            .and_then(|device| self.targets.get(device));
-        let now = Now {
-            ts: Timestamp::now(),
-            synced: self.clock.is_synced(),
-        };
+        let target = received.device.as_ref().and_then(|device| self.targets.get(device));
+        let now = Now { ts: Timestamp::now(), synced: self.clock.is_synced() };
         let verdict = judge(received, &command, target, now);
-        match self
-            .begin
-            .send(BeginCommand(begin(received, &command, verdict.is_ok())))
-            .await
-        {
+        match self.begin.send(BeginCommand(begin(received, &command, verdict.is_ok()))).await {
             Ok(Ok(Begun::Fresh)) => {}
             Ok(Ok(Begun::Running)) => return None,
             Ok(Ok(Begun::Seen(body))) => return Some(record(received, body)),
             Ok(Ok(Begun::Reused)) => {
-                return rejected(
-                    "id-reused",
-                    format!("the id {} belongs to another command", command.id),
-                );
+                return rejected("id-reused", format!("the id {} belongs to another command", command.id));
             }
             Ok(Err(error)) => return rejected("busy", error.to_string()),
             Err(error) => {
@@ -73,16 +60,9 @@ impl Setup {
         }
         match (verdict, target) {
             (Err(outcome), _) => return ended(&outcome),
-            (
-                Ok(Allowed {
-                    task: Some(task),
-                    time_left,
-                }),
-                Some(target),
-            ) => {
+            (Ok(Allowed { task: Some(task), time_left }), Some(target)) => {
                 let time = time_left.map_or(self.timeout, |left| left.min(self.timeout));
-                self.execute(received, &command, target, task, arrived + time)
-                    .await;
+                self.execute(received, &command, target, task, arrived + time).await;
             }
             (Ok(_), _) => {
                 let outcome = self.own_status().await;
@@ -101,16 +81,8 @@ impl Setup {
         task: Task,
         deadline: Instant,
     ) {
-        let execute = Execute {
-            device: target.device.id.clone(),
-            task,
-            deadline,
-        };
-        let result = target
-            .link
-            .send(execute)
-            .await
-            .unwrap_or_else(|_| TaskError::Stopping.into());
+        let execute = Execute { device: target.device.id.clone(), task, deadline };
+        let result = target.link.send(execute).await.unwrap_or_else(|_| TaskError::Stopping.into());
         // A device that was not asked leaves the id free: the command may be sent again.
         let keep = !matches!(result.error, Some(TaskError::Busy(_) | TaskError::Stopping));
         let outcome = outcome(result);
@@ -122,10 +94,7 @@ impl Setup {
 
     async fn conclude(&self, received: &Received, command: &Command, outcome: &Outcome, keep: bool) {
         let reply = self.reply(received, Some(&command.id), Some(&command.action), outcome);
-        let key = CommandKey {
-            device: received.device.clone(),
-            id: command.id.clone(),
-        };
+        let key = CommandKey { device: received.device.clone(), id: command.id.clone() };
         self.finish(Finish { key, keep, reply }).await;
     }
 
@@ -133,15 +102,10 @@ impl Setup {
     async fn own_status(&self) -> Outcome {
         let asked = (self.states.send(GetStates).await, self.stats.send(GetStats).await);
         let (Ok(states), Ok(numbers)) = asked else {
-            return Outcome::Rejected {
-                code: "busy",
-                message: "the gateway is stopping".to_owned(),
-            };
+            return Outcome::Rejected { code: "busy", message: "the gateway is stopping".to_owned() };
         };
-        let states: serde_json::Map<_, _> = states
-            .into_iter()
-            .map(|(device, state)| (device.to_string(), state.name().into()))
-            .collect();
+        let states: serde_json::Map<_, _> =
+            states.into_iter().map(|(device, state)| (device.to_string(), state.name().into())).collect();
         Outcome::Answered(serde_json::json!({
             "devices": states,
             "buffer": {
@@ -183,9 +147,7 @@ impl Setup {
             };
             let device = open.key.device.as_ref().map(DeviceId::as_str);
             let (ts, synced) = (Timestamp::now(), self.clock.is_synced());
-            let body = outcome
-                .body(Some(&open.key.id), device, Some(&open.action), ts, synced)
-                .finish();
+            let body = outcome.body(Some(&open.key.id), device, Some(&open.action), ts, synced).finish();
             let reply = Record {
                 kind: RecordKind::Reply,
                 topic: open.reply,
@@ -193,12 +155,7 @@ impl Setup {
                 correlation: open.correlation,
                 made: ts,
             };
-            self.finish(Finish {
-                key: open.key,
-                keep: true,
-                reply,
-            })
-            .await;
+            self.finish(Finish { key: open.key, keep: true, reply }).await;
         }
     }
 
@@ -208,8 +165,7 @@ impl Setup {
             Ok(command) => (Some(command.id), Some(command.action)),
             Err(bad) => (bad.id, None),
         };
-        self.append(self.reply(received, id.as_deref(), action.as_deref(), outcome))
-            .await;
+        self.append(self.reply(received, id.as_deref(), action.as_deref(), outcome)).await;
     }
 
     fn reply(
@@ -241,10 +197,7 @@ impl Setup {
 
 fn begin(received: &Received, command: &Command, enter: bool) -> Begin {
     Begin {
-        key: CommandKey {
-            device: received.device.clone(),
-            id: command.id.clone(),
-        },
+        key: CommandKey { device: received.device.clone(), id: command.id.clone() },
         digest: Sha256::digest(&received.payload).into(),
         action: command.action.clone(),
         reply: received.reply.clone(),
@@ -272,44 +225,20 @@ fn outcome(result: TaskResult) -> Outcome {
     let message = error.to_string();
     let code = match error {
         TaskError::Busy(_) | TaskError::Stopping => {
-            return Outcome::Rejected {
-                code: "busy",
-                message,
-            };
+            return Outcome::Rejected { code: "busy", message };
         }
         TaskError::Late => return Outcome::Expired(message),
         TaskError::Interrupted => "interrupted".to_owned(),
-        TaskError::Unverified { .. }
-        | TaskError::Failed {
-            error: DriverError::Unconfirmed(_),
-            ..
-        } => "verify-failed".to_owned(),
-        TaskError::Failed {
-            error: DriverError::Timeout,
-            ..
-        } => "timeout".to_owned(),
-        TaskError::Failed {
-            error: DriverError::Refused(code),
-            ..
-        } => format!("exception-{code}"),
-        // Sentinels and NaN: the device answered, with no value that could be told.
-        TaskError::Failed {
-            error: DriverError::Malformed(_),
-            ..
+        TaskError::Unverified { .. } | TaskError::Failed { error: DriverError::Unconfirmed(_), .. } => {
+            "verify-failed".to_owned()
         }
-        | TaskError::Bad {
-            reason: Reason::Invalid | Reason::NotANumber,
-            ..
-        } => "malformed".to_owned(),
-        TaskError::Failed {
-            error: DriverError::Lost(_),
-            ..
-        } => "offline".to_owned(),
+        TaskError::Failed { error: DriverError::Timeout, .. } => "timeout".to_owned(),
+        TaskError::Failed { error: DriverError::Refused(code), .. } => format!("exception-{code}"),
+        // Sentinels and NaN: the device answered, with no value that could be told.
+        TaskError::Failed { error: DriverError::Malformed(_), .. }
+        | TaskError::Bad { reason: Reason::Invalid | Reason::NotANumber, .. } => "malformed".to_owned(),
+        TaskError::Failed { error: DriverError::Lost(_), .. } => "offline".to_owned(),
         TaskError::Bad { reason, .. } => reason.to_string(),
     };
-    Outcome::Failed {
-        code,
-        message,
-        values,
-    }
+    Outcome::Failed { code, message, values }
 }

@@ -14,27 +14,16 @@ use crate::clock::Clock;
 use crate::point::{ID_LENGTH, is_id};
 
 /// Every section.
-pub(super) const SECTIONS: [&str; 9] = [
-    "gateway",
-    "log",
-    "buffer",
-    "mqtt",
-    "commands",
-    "web",
-    "links",
-    "templates",
-    "devices",
-];
+pub(super) const SECTIONS: [&str; 9] =
+    ["gateway", "log", "buffer", "mqtt", "commands", "web", "links", "templates", "devices"];
 
 /// Where the buffer lies unless said otherwise: the unit's state directory.
 const BUFFER: &str = "/var/lib/fieldgate/buffer.db";
 
 /// Reads everything; the faults are noted, and with any of them the result means nothing.
 pub(super) fn read<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> Option<Config> {
-    let mut section = |key| {
-        root.table(key)
-            .unwrap_or_else(|| Table::new(reader, vec![key.to_owned()], None, Dict::new()))
-    };
+    let mut section =
+        |key| root.table(key).unwrap_or_else(|| Table::new(reader, vec![key.to_owned()], None, Dict::new()));
     let gateway = gateway(section("gateway"));
     let log = log(section("log"));
     let buffer = buffer(section("buffer"));
@@ -55,11 +44,7 @@ pub(super) fn read<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> Option<Co
         buffer,
         mqtt: mqtt?,
         commands,
-        links: links
-            .into_values()
-            .filter(|link| link.enabled)
-            .filter_map(|link| link.config)
-            .collect(),
+        links: links.into_values().filter(|link| link.enabled).filter_map(|link| link.config).collect(),
         devices,
         warnings: Vec::new(),
     })
@@ -79,15 +64,7 @@ fn gateway(mut table: Table) -> GatewayConfig {
     let label = table.text("label");
     let clock = table.choice("clock", &[("kernel", Clock::Kernel), ("trusted", Clock::Trusted)]);
     let clock = clock.unwrap_or_default();
-    table.note(
-        "clock",
-        if clock == Clock::Trusted {
-            "trusted"
-        } else {
-            "kernel"
-        }
-        .into(),
-    );
+    table.note("clock", if clock == Clock::Trusted { "trusted" } else { "kernel" }.into());
     table.finish();
     GatewayConfig { id, label, clock }
 }
@@ -124,11 +101,7 @@ fn make_id(host: &str, machine: &str) -> String {
         return id;
     }
     let name = if id.is_empty() { "gateway" } else { &id };
-    let end = machine
-        .len()
-        .checked_sub(6)
-        .and_then(|start| machine.get(start..))
-        .filter(|end| is_id(end));
+    let end = machine.len().checked_sub(6).and_then(|start| machine.get(start..)).filter(|end| is_id(end));
     end.map_or_else(|| name.to_owned(), |end| format!("{name}-{end}"))
 }
 
@@ -143,53 +116,31 @@ fn log(mut table: Table) -> LogConfig {
         table.fault("level", "{key} is neither a level nor a filter", help);
     }
     table.note("level", level.as_str().into());
-    let formats = [
-        ("auto", LogFormat::Auto),
-        ("text", LogFormat::Text),
-        ("json", LogFormat::Json),
-    ];
+    let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
     let format = table.choice("format", &formats);
     if format.is_none() {
         table.note("format", "auto".into());
     }
     table.finish();
-    LogConfig {
-        level,
-        format: format.unwrap_or_default(),
-    }
+    LogConfig { level, format: format.unwrap_or_default() }
 }
 
 fn buffer(mut table: Table) -> BufferConfig {
     let path = table.text("path").unwrap_or_else(|| BUFFER.to_owned());
     if path.is_empty() || path.ends_with('/') {
-        table.fault(
-            "path",
-            "{key} does not name a file",
-            format!("write a path such as \"{BUFFER}\""),
-        );
+        table.fault("path", "{key} does not name a file", format!("write a path such as \"{BUFFER}\""));
     }
     table.note("path", path.as_str().into());
-    let commit_every = table.duration(
-        "commit_every",
-        Duration::ZERO..=Duration::from_secs(60),
-        Duration::from_millis(250),
-    );
+    let commit_every =
+        table.duration("commit_every", Duration::ZERO..=Duration::from_secs(60), Duration::from_millis(250));
     let max_size = table.size("max_size", &((64 << 10)..=(1 << 40)), 256 << 20);
-    let words = [
-        ("drop-oldest", WhenFull::DropOldest),
-        ("drop-newest", WhenFull::DropNewest),
-    ];
+    let words = [("drop-oldest", WhenFull::DropOldest), ("drop-newest", WhenFull::DropNewest)];
     let when_full = table.choice("when_full", &words);
     if when_full.is_none() {
         table.note("when_full", "drop-oldest".into());
     }
     table.finish();
-    BufferConfig {
-        path: path.into(),
-        commit_every,
-        max_size,
-        when_full: when_full.unwrap_or_default(),
-    }
+    BufferConfig { path: path.into(), commit_every, max_size, when_full: when_full.unwrap_or_default() }
 }
 
 fn commands(mut table: Table) -> CommandsConfig {
@@ -204,10 +155,9 @@ fn web(mut table: Table) {
     let listen = table.text("listen").unwrap_or_else(|| "off".to_owned());
     if listen != "off" {
         match links::parse_host(&listen, None) {
-            Some(_) => table.reader.warn(format!(
-                "{} has no effect: this version serves no status page",
-                table.name("listen")
-            )),
+            Some(_) => table
+                .reader
+                .warn(format!("{} has no effect: this version serves no status page", table.name("listen"))),
             None => table.fault(
                 "listen",
                 "{key} is not an address",

@@ -100,10 +100,7 @@ fn device(
 /// The order of bytes, of a device or of a point.
 pub(super) fn order(table: &mut Table) -> Option<Order> {
     let words = ["ABCD", "CDAB", "BADC", "DCBA"];
-    let words: Vec<_> = words
-        .iter()
-        .filter_map(|word| Some((*word, Order::parse(word)?)))
-        .collect();
+    let words: Vec<_> = words.iter().filter_map(|word| Some((*word, Order::parse(word)?))).collect();
     table.choice("order", &words)
 }
 
@@ -121,21 +118,14 @@ fn link<'l>(table: &mut Table, links: &'l BTreeMap<String, Link>) -> Option<(&'l
     }
     let name = table.text("link")?;
     let Some(link) = links.get(&name) else {
-        table.fault(
-            "link",
-            &format!("{{key}} names the link \"{name}\", which does not exist"),
-            help,
-        );
+        table.fault("link", &format!("{{key}} names the link \"{name}\", which does not exist"), help);
         return None;
     };
     Some((link.config.as_ref()?, link.enabled))
 }
 
 fn protocol(table: &mut Table, transport: &Transport) -> Option<Protocol> {
-    let modbus = matches!(
-        transport,
-        Transport::ModbusTcp { .. } | Transport::ModbusRtu { .. }
-    );
+    let modbus = matches!(transport, Transport::ModbusTcp { .. } | Transport::ModbusRtu { .. });
     if !modbus {
         for key in MODBUS_KEYS {
             table.refuse(key, "{key} belongs to a device on a Modbus link", "remove it");
@@ -143,11 +133,7 @@ fn protocol(table: &mut Table, transport: &Transport) -> Option<Protocol> {
     }
     if !matches!(transport, Transport::Serial { .. }) {
         for key in TEXT_KEYS {
-            table.refuse(
-                key,
-                "{key} belongs to a device on a link with the driver `serial`",
-                "remove it",
-            );
+            table.refuse(key, "{key} belongs to a device on a link with the driver `serial`", "remove it");
         }
     }
     match transport {
@@ -166,38 +152,23 @@ fn protocol(table: &mut Table, transport: &Transport) -> Option<Protocol> {
 
 fn without_address(table: &mut Table) {
     if table.text_or_number("address").is_some() {
-        table
-            .reader
-            .warn(format!("{} has no effect on this link", table.name("address")));
+        table.reader.warn(format!("{} has no effect on this link", table.name("address")));
     }
 }
 
 fn modbus_unit(table: &mut Table, low: u8, high: u8) -> Option<Protocol> {
     let help = format!("write the unit id, {low} to {high}, such as address = 1");
     if !table.has("address") {
-        table.fault(
-            "address",
-            "{key} is missing: a Modbus device needs its unit",
-            help.clone(),
-        );
+        table.fault("address", "{key} is missing: a Modbus device needs its unit", help.clone());
     }
     let unit = table.text_or_number("address");
-    let max_registers = table
-        .whole("max_registers", 1..=MOST_REGISTERS)
-        .unwrap_or(MOST_REGISTERS);
+    let max_registers = table.whole("max_registers", 1..=MOST_REGISTERS).unwrap_or(MOST_REGISTERS);
     table.note("max_registers", max_registers.into());
     let unit = unit?;
     let digits = !unit.is_empty() && unit.bytes().all(|b| b.is_ascii_digit());
-    let parsed = unit
-        .parse()
-        .ok()
-        .filter(|unit| digits && (low..=high).contains(unit));
+    let parsed = unit.parse().ok().filter(|unit| digits && (low..=high).contains(unit));
     let Some(unit) = parsed else {
-        table.fault(
-            "address",
-            &format!("{{key}} must be a unit id of {low} to {high} on this link"),
-            help,
-        );
+        table.fault("address", &format!("{{key}} must be a unit id of {low} to {high} on this link"), help);
         return None;
     };
     Some(Protocol::Modbus { unit, max_registers })
@@ -228,24 +199,13 @@ fn text(table: &mut Table) -> Option<Protocol> {
         Err(error) => {
             // The last line of the several says what is wrong; the others draw where.
             let text = error.to_string();
-            let reason = text
-                .lines()
-                .last()
-                .unwrap_or_default()
-                .trim_start_matches("error: ");
-            inner.fault(
-                "regex",
-                &format!("{{key}} is not a regular expression: {reason}"),
-                DECODE,
-            );
+            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            inner.fault("regex", &format!("{{key}} is not a regular expression: {reason}"), DECODE);
             None
         }
     });
     inner.finish();
-    Some(Protocol::Text {
-        request: request.map(|text| text.into_bytes().into()),
-        decode: regex?,
-    })
+    Some(Protocol::Text { request: request.map(|text| text.into_bytes().into()), decode: regex? })
 }
 
 /// Two devices must not answer for one another.
@@ -259,10 +219,8 @@ fn check_place(table: &Table, protocol: &Protocol, link: &LinkId, others: &[Devi
             }
             (Protocol::Text { request: None, .. }, Protocol::Text { .. })
             | (Protocol::Text { .. }, Protocol::Text { request: None, .. }) => {
-                let what = format!(
-                    "{{key}} is shared with devices.{}, and one of them only listens",
-                    other.id
-                );
+                let what =
+                    format!("{{key}} is shared with devices.{}, and one of them only listens", other.id);
                 let help = "give both a request, or put the points of both into one device";
                 table.fault("link", &what, help);
             }

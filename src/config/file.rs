@@ -62,22 +62,17 @@ impl Source {
             help: Some(help.to_owned()),
         };
         let bytes = fs::read(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => fault(
-                "there is no such file".to_owned(),
-                "give the right one with --config FILE",
-            ),
+            io::ErrorKind::NotFound => {
+                fault("there is no such file".to_owned(), "give the right one with --config FILE")
+            }
             io::ErrorKind::PermissionDenied => fault(
                 "the file must not be read by this user".to_owned(),
                 "let the user that runs fieldgate read it, for example by its group",
             ),
-            io::ErrorKind::IsADirectory => fault(
-                "this is a directory, not a file".to_owned(),
-                "name a file inside it",
-            ),
-            _ => fault(
-                format!("the file cannot be read: {error}"),
-                "look at the file and its disk",
-            ),
+            io::ErrorKind::IsADirectory => {
+                fault("this is a directory, not a file".to_owned(), "name a file inside it")
+            }
+            _ => fault(format!("the file cannot be read: {error}"), "look at the file and its disk"),
         })?;
         if bytes.starts_with(b"\xEF\xBB\xBF") {
             let what = "the file begins with a byte order mark".to_owned();
@@ -110,11 +105,7 @@ impl Source {
         };
         let mut walk = Walk::new(text);
         let tree = walk.table(document.as_table(), &mut KeyPath::new());
-        Ok(Self {
-            name,
-            tree,
-            places: walk.places,
-        })
+        Ok(Self { name, tree, places: walk.places })
     }
 }
 
@@ -138,9 +129,7 @@ impl Walk {
     fn new(text: &str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         Self {
-            lines: std::iter::once(0)
-                .chain(breaks.map(|(offset, _)| offset + 1))
-                .collect(),
+            lines: std::iter::once(0).chain(breaks.map(|(offset, _)| offset + 1)).collect(),
             places: BTreeMap::new(),
         }
     }
@@ -152,10 +141,7 @@ impl Walk {
             let span = table.get_key_value(key).and_then(|(key, _)| key.span());
             if let Some(span) = span {
                 let line = self.lines.partition_point(|start| *start <= span.start);
-                let place = Place::File {
-                    offset: span.start,
-                    line,
-                };
+                let place = Place::File { offset: span.start, line };
                 self.places.insert(path.clone(), place);
             }
             dict.insert(key.to_owned(), self.item(item, path));

@@ -30,41 +30,20 @@ const KEYS: [(&str, usize, &[&str]); 9] = [
     ("commands", 1, &["admin"]),
     ("web", 1, &["token"]),
     ("links", 2, &["usb", "pause_after_connect", "rs485", "backup"]),
-    (
-        "links",
-        3,
-        &[
-            "start",
-            "length",
-            "length_at",
-            "length_size",
-            "silence",
-            "checksum",
-        ],
-    ),
+    ("links", 3, &["start", "length", "length_at", "length_size", "silence", "checksum"]),
     ("devices", 2, &["align"]),
     ("devices", 3, &["json", "csv", "bytes"]),
-    (
-        "devices",
-        4,
-        &["deadband", "report", "heartbeat", "poll_interval", "no_merge"],
-    ),
+    ("devices", 4, &["deadband", "report", "heartbeat", "poll_interval", "no_merge"]),
 ];
 
 /// Section, key, words.
-const VALUES: [(&str, &str, &[&str]); 2] = [
-    ("mqtt", "layout", &["point"]),
-    ("links", "driver", &["modbus-rtu-tcp", "modbus-ascii"]),
-];
+const VALUES: [(&str, &str, &[&str]); 2] =
+    [("mqtt", "layout", &["point"]), ("links", "driver", &["modbus-rtu-tcp", "modbus-ascii"])];
 
 /// Says whether a later version has this key in a table of this depth.
 pub(super) fn has_key(section: &str, depth: usize, key: &str) -> bool {
     // A template is a device without its link.
-    let section = if section == "templates" {
-        "devices"
-    } else {
-        section
-    };
+    let section = if section == "templates" { "devices" } else { section };
     let mut keys = KEYS.iter();
     keys.any(|(known, at, keys)| *known == section && *at == depth && keys.contains(&key))
 }

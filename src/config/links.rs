@@ -104,27 +104,15 @@ fn transport(table: &mut Table) -> Option<Transport> {
     };
     if !matches!(driver, Driver::ModbusRtu | Driver::Serial) {
         for key in LINE_KEYS {
-            table.refuse(
-                key,
-                "{key} belongs to a serial line",
-                "remove it, or use `modbus-rtu` or `serial`",
-            );
+            table.refuse(key, "{key} belongs to a serial line", "remove it, or use `modbus-rtu` or `serial`");
         }
     }
     if !matches!(driver, Driver::Serial) {
-        table.refuse(
-            "frame",
-            "{key} belongs to a link with the driver `serial`",
-            "remove it",
-        );
+        table.refuse("frame", "{key} belongs to a link with the driver `serial`", "remove it");
     }
     if !matches!(driver, Driver::ModbusTcp) {
         let help = "remove it; a serial line has a `path`";
-        table.refuse(
-            "address",
-            "{key} belongs to a link with the driver `modbus-tcp`",
-            help,
-        );
+        table.refuse("address", "{key} belongs to a link with the driver `modbus-tcp`", help);
     }
     match driver {
         Driver::ModbusTcp => {
@@ -134,11 +122,7 @@ fn transport(table: &mut Table) -> Option<Transport> {
             }
             let text = table.text("address")?;
             let Some((host, port)) = parse_host(&text, Some(MODBUS_PORT)) else {
-                table.fault(
-                    "address",
-                    "{key} does not name a host, with or without a port",
-                    HELP,
-                );
+                table.fault("address", "{key} does not name a host, with or without a port", HELP);
                 return None;
             };
             Some(Transport::ModbusTcp { host, port })
@@ -153,10 +137,7 @@ fn transport(table: &mut Table) -> Option<Transport> {
         Driver::Serial => {
             let line = line(table);
             let frame = frame(table);
-            Some(Transport::Serial {
-                line: line?,
-                frame: frame?,
-            })
+            Some(Transport::Serial { line: line?, frame: frame? })
         }
         Driver::Simulator => Some(Transport::Simulator),
     }
@@ -164,27 +145,15 @@ fn transport(table: &mut Table) -> Option<Transport> {
 
 fn line(table: &mut Table) -> Option<SerialLine> {
     if !table.has("path") {
-        table.fault(
-            "path",
-            "{key} is missing",
-            "write the device, such as \"/dev/ttyUSB0\"",
-        );
+        table.fault("path", "{key} is missing", "write the device, such as \"/dev/ttyUSB0\"");
     }
     let path = table.text("path");
     if path.as_ref().is_some_and(String::is_empty) {
-        table.fault(
-            "path",
-            "{key} is empty",
-            "write the device, such as \"/dev/ttyUSB0\"",
-        );
+        table.fault("path", "{key} is empty", "write the device, such as \"/dev/ttyUSB0\"");
     }
     let baud_rate = table.whole("baud_rate", 50..=FASTEST).unwrap_or(9600);
     table.note("baud_rate", baud_rate.into());
-    let parities = [
-        ("none", Parity::None),
-        ("even", Parity::Even),
-        ("odd", Parity::Odd),
-    ];
+    let parities = [("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)];
     let parity = table.choice("parity", &parities);
     if parity.is_none() {
         table.note("parity", "none".into());
@@ -217,9 +186,7 @@ fn frame(table: &mut Table) -> Option<Frame> {
     }
     frame.note("end", end.as_str().into());
     frame.finish();
-    Some(Frame {
-        end: end.into_bytes(),
-    })
+    Some(Frame { end: end.into_bytes() })
 }
 
 /// Splits `host`, `host:port`, `[v6]` or `[v6]:port`; without a port, `port` is taken, if there is one.

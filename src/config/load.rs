@@ -69,12 +69,7 @@ fn read(files: &[impl AsRef<Path>], environment: &Environment) -> Result<Read, C
     let (variables, faults, warnings) = read_environment(environment, &merged);
     sources.push(variables);
     let root = merge(&sources);
-    Ok(Read {
-        sources,
-        root,
-        faults,
-        warnings,
-    })
+    Ok(Read { sources, root, faults, warnings })
 }
 
 /// The same with another environment, and with the effective values.
@@ -99,10 +94,7 @@ fn extract(
         warnings: RefCell::new(read.warnings.clone()),
         effective: RefCell::new(effective),
     };
-    let config = check::read(
-        &reader,
-        Table::new(&reader, KeyPath::new(), None, read.root.clone()),
-    );
+    let config = check::read(&reader, Table::new(&reader, KeyPath::new(), None, read.root.clone()));
     faults.append(&mut reader.faults.borrow_mut());
     if !faults.is_empty() {
         return Err(ConfigError::new(faults));
@@ -162,11 +154,7 @@ fn read_files(files: &[impl AsRef<Path>]) -> Result<Vec<Source>, ConfigError> {
             Err(fault) => faults.push(fault),
         }
     }
-    if faults.is_empty() {
-        Ok(sources)
-    } else {
-        Err(ConfigError::new(faults))
-    }
+    if faults.is_empty() { Ok(sources) } else { Err(ConfigError::new(faults)) }
 }
 
 /// The `*.toml` of a folder, by name. No folder, no files; hidden files are an editor's, not ours.
@@ -179,9 +167,7 @@ fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if !hidden && path.extension() == Some(OsStr::new("toml")) {
             paths.push(path);
         }
@@ -208,16 +194,11 @@ fn read_environment(environment: &Environment, files: &Dict) -> (Source, Vec<Fau
         let path: KeyPath = key.split("__").map(str::to_owned).collect();
         if path.len() < 2 {
             // Others may use the prefix too: Kubernetes makes FIELDGATE_PORT for a service of that name.
-            match key
-                .split_once('_')
-                .filter(|(section, _)| check::SECTIONS.contains(section))
-            {
+            match key.split_once('_').filter(|(section, _)| check::SECTIONS.contains(section)) {
                 Some((section, rest)) => {
                     let right = format!("{PREFIX}{section}__{rest}").to_ascii_uppercase();
-                    faults.push(fault(
-                        "names no key",
-                        format!("did you mean {right}, with two underscores?"),
-                    ));
+                    faults
+                        .push(fault("names no key", format!("did you mean {right}, with two underscores?")));
                 }
                 None => warnings.push(format!("the variable {name} names no key and is ignored")),
             }
@@ -235,9 +216,7 @@ fn read_environment(environment: &Environment, files: &Dict) -> (Source, Vec<Fau
         let path = respell(path, files);
         for depth in 1..=path.len() {
             let place = Place::Variable(name.to_owned());
-            source
-                .places
-                .insert(path.iter().take(depth).cloned().collect(), place);
+            source.places.insert(path.iter().take(depth).cloned().collect(), place);
         }
         insert(&mut source.tree, &path, value);
     }
@@ -251,8 +230,7 @@ fn respell(path: KeyPath, files: &Dict) -> KeyPath {
     for key in path {
         let known = tree.and_then(|tree| {
             let alike = |known: &&String| known.replace('-', "_") == key;
-            tree.get_key_value(&key)
-                .or_else(|| tree.iter().find(|(known, _)| alike(known)))
+            tree.get_key_value(&key).or_else(|| tree.iter().find(|(known, _)| alike(known)))
         });
         tree = known.and_then(|(_, value)| value.as_dict());
         spelt.push(known.map_or(key, |(known, _)| known.clone()));

@@ -24,11 +24,7 @@ const LONGEST_TEXT: usize = 1024;
 
 pub(super) fn read(mut table: Table, gateway: &str) -> Option<MqttConfig> {
     let server = url(&mut table);
-    let versions = [
-        ("3.1", Version::V31),
-        ("3.1.1", Version::V311),
-        ("5", Version::V5),
-    ];
+    let versions = [("3.1", Version::V31), ("3.1.1", Version::V311), ("5", Version::V5)];
     let version = table.choice("version", &versions);
     if version.is_none() {
         table.note("version", "5".into());
@@ -49,18 +45,12 @@ pub(super) fn read(mut table: Table, gateway: &str) -> Option<MqttConfig> {
 
     let keep_alive = table.duration("keep_alive", SECOND..=SECOND * u32::from(u16::MAX), SECOND * 30);
     if keep_alive.subsec_nanos() != 0 {
-        table.fault(
-            "keep_alive",
-            "{key} must be whole seconds",
-            "write a duration such as \"30s\"",
-        );
+        table.fault("keep_alive", "{key} must be whole seconds", "write a duration such as \"30s\"");
     }
     let clean_start = table.flag("clean_start", false);
     for key in ["session_expiry", "message_expiry"] {
         if version != Version::V5 && table.has(key) {
-            table
-                .reader
-                .warn(format!("{} has no effect before MQTT 5", table.name(key)));
+            table.reader.warn(format!("{} has no effect before MQTT 5", table.name(key)));
         }
     }
     let session_expiry = table.duration("session_expiry", Duration::ZERO..=LONGEST, DAY * 7);
@@ -138,11 +128,7 @@ fn url(table: &mut Table) -> Option<(String, u16)> {
     let scheme = scheme.to_ascii_lowercase();
     if ["mqtts", "ws", "wss"].contains(&scheme.as_str()) {
         let what = format!("{{key}} has the scheme {scheme}, which is not in this version yet");
-        table.fault(
-            "url",
-            &what,
-            "use mqtt:// to a broker or bridge on a network you trust",
-        );
+        table.fault("url", &what, "use mqtt:// to a broker or bridge on a network you trust");
         return None;
     }
     if scheme != "mqtt" {
@@ -174,12 +160,7 @@ fn client_id(table: &mut Table, gateway: &str) -> String {
 
 fn prefix(table: &mut Table, gateway: &str) -> String {
     let given = table.text("prefix");
-    let prefix = fill(
-        table,
-        "prefix",
-        given.as_deref().unwrap_or("fieldgate/{gateway}"),
-        gateway,
-    );
+    let prefix = fill(table, "prefix", given.as_deref().unwrap_or("fieldgate/{gateway}"), gateway);
     let wrong = if prefix.is_empty() {
         Some("is empty")
     } else if prefix.contains(['+', '#']) {
@@ -205,11 +186,7 @@ fn prefix(table: &mut Table, gateway: &str) -> String {
 /// Puts the gateway's id into a text; other braces are mistakes.
 fn fill(table: &Table, key: &str, text: &str, gateway: &str) -> String {
     let filled = text.replace("{gateway}", gateway);
-    let known = if key == "client_id" {
-        filled.replace(RANDOM, "")
-    } else {
-        filled.clone()
-    };
+    let known = if key == "client_id" { filled.replace(RANDOM, "") } else { filled.clone() };
     if known.contains(['{', '}']) {
         let help = "{gateway} is known everywhere, {random} in client_id alone";
         table.fault(key, "{key} holds a placeholder that is not known", help);
@@ -220,18 +197,12 @@ fn fill(table: &Table, key: &str, text: &str, gateway: &str) -> String {
 
 fn reconnect(table: &mut Table) -> (Duration, Duration) {
     let (least, most) = (SECOND, SECOND * 60);
-    let mut inner = table
-        .table("reconnect")
-        .unwrap_or_else(|| table.empty("reconnect"));
+    let mut inner = table.table("reconnect").unwrap_or_else(|| table.empty("reconnect"));
     let range = SECOND / 10..=SECOND * 3600;
     let min = inner.duration("min", range.clone(), least);
     let max = inner.duration("max", range, most.max(min));
     if min > max {
-        inner.fault(
-            "min",
-            "{key} is greater than mqtt.reconnect.max",
-            "make min the smaller of the two",
-        );
+        inner.fault("min", "{key} is greater than mqtt.reconnect.max", "make min the smaller of the two");
     }
     inner.finish();
     (min, max)

@@ -30,11 +30,7 @@ pub(super) fn bits(table: &mut Table, kind: Option<Kind>) -> Option<(u8, u8)> {
         return None;
     };
     if high >= width {
-        let what = format!(
-            "{{key}} reaches beyond bit {}, the last of {}",
-            width - 1,
-            kind?.name()
-        );
+        let what = format!("{{key}} reaches beyond bit {}, the last of {}", width - 1, kind?.name());
         table.fault("bits", &what, HELP);
         return None;
     }
@@ -77,11 +73,7 @@ pub(super) fn numbers(table: &mut Table, kind: Option<Kind>) -> Option<Numbers> 
     if let (Some(min), Some(max)) = (min, max)
         && min > max
     {
-        table.fault(
-            "min",
-            &format!("{{key}} = {min} is greater than max = {max}"),
-            "exchange the two",
-        );
+        table.fault("min", &format!("{{key}} = {min} is greater than max = {max}"), "exchange the two");
     }
     kind.map(|_| (scale, offset, min, max))
 }
@@ -92,36 +84,21 @@ pub(super) fn values(table: &mut Table, kind: Option<Kind>) -> BTreeMap<i128, St
         return names;
     };
     if let Some(kind @ (Kind::F32 | Kind::F64 | Kind::String { .. })) = kind {
-        let what = format!(
-            "{{key}} goes with whole numbers and bool only, not with {}",
-            kind.name()
-        );
+        let what = format!("{{key}} goes with whole numbers and bool only, not with {}", kind.name());
         table.fault("values", &what, "remove it");
     }
     for (key, value) in inner.drain() {
         let Some(number) = whole(&key) else {
-            inner.fault(
-                &key,
-                "{key} is not a whole number",
-                "write values = { 0 = \"off\", 1 = \"auto\" }",
-            );
+            inner.fault(&key, "{key} is not a whole number", "write values = { 0 = \"off\", 1 = \"auto\" }");
             continue;
         };
         let Value::String(_, name) = value else {
-            inner.fault(
-                &key,
-                "{key} must be text",
-                "write values = { 0 = \"off\", 1 = \"auto\" }",
-            );
+            inner.fault(&key, "{key} must be text", "write values = { 0 = \"off\", 1 = \"auto\" }");
             continue;
         };
         inner.note(&key, name.as_str().into());
         if names.insert(number, name).is_some() {
-            inner.fault(
-                &key,
-                "{key} names a number that has a name already",
-                "write each number once",
-            );
+            inner.fault(&key, "{key} names a number that has a name already", "write each number once");
         }
     }
     names
@@ -145,11 +122,7 @@ pub(super) fn invalid(table: &mut Table, kind: Option<Kind>) -> Vec<i128> {
             numbers.push(number);
         } else {
             let help = "write raw whole numbers such as [0x8000, -1]; what TOML cannot hold goes in quotes";
-            table.fault(
-                "invalid",
-                "{key} holds something that is not a whole number",
-                help,
-            );
+            table.fault("invalid", "{key} holds something that is not a whole number", help);
         }
     }
     let shown = numbers.iter().map(|number| -> Json {
@@ -168,7 +141,5 @@ fn whole(text: &str) -> Option<i128> {
         Some(digits) => i128::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     }?;
-    (i128::from(i64::MIN)..=i128::from(u64::MAX))
-        .contains(&number)
-        .then_some(number)
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&number).then_some(number)
 }

@@ -30,10 +30,7 @@ pub(super) fn read(
                     && (&other.address, other.kind, other.bits) == (&point.address, point.kind, point.bits)
             };
             if let Some(other) = points.iter().find(same) {
-                let what = format!(
-                    "{{key}} is the same place with the same type as the point {}",
-                    other.id
-                );
+                let what = format!("{{key}} is the same place with the same type as the point {}", other.id);
                 table.fault("address", &what, "remove one of them, or correct its address");
             }
             points.push(point);
@@ -60,11 +57,7 @@ fn point(id: &str, table: &mut Table, protocol: &Protocol, device_order: Option<
         && kind != Kind::Bool
     {
         let what = format!("{{key}} goes with the type bool only, not with {}", kind.name());
-        table.fault(
-            "bit",
-            &what,
-            "write type = \"bool\", or use bits for a part of a number",
-        );
+        table.fault("bit", &what, "write type = \"bool\", or use bits for a part of a number");
     }
     if writable {
         check_writable(table, protocol, address.as_ref(), bit.is_some() || bits.is_some());
@@ -94,11 +87,7 @@ fn kind(table: &mut Table, protocol: &Protocol) -> Option<Kind> {
     words.push(("string", "string"));
     if !table.has("type") {
         let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
-        table.fault(
-            "type",
-            "{key} is missing",
-            format!("write one of {}", names.join(", ")),
-        );
+        table.fault("type", "{key} is missing", format!("write one of {}", names.join(", ")));
     }
     let name = table.choice("type", &words);
     let length = table.whole("length", 1..=LONGEST_STRING);
@@ -114,11 +103,7 @@ fn kind(table: &mut Table, protocol: &Protocol) -> Option<Kind> {
         // The frame says how long a text is.
         Protocol::Text { .. } => length.unwrap_or(LONGEST_STRING),
         Protocol::Modbus { .. } if !table.was_given("length") => {
-            table.fault(
-                "length",
-                "{key} is missing",
-                "write how many bytes the text has, 1 to 250",
-            );
+            table.fault("length", "{key} is missing", "write how many bytes the text has, 1 to 250");
             return None;
         }
         Protocol::Modbus { .. } => length?,
@@ -140,10 +125,7 @@ fn address(table: &mut Table, protocol: &Protocol, kind: Option<Kind>, bit: Opti
             "write coil:N, discrete:N, input:N or holding:N, or a Modicon number".to_owned()
         }
         Protocol::Text { decode, .. } => {
-            let groups: Vec<_> = groups(decode)
-                .into_iter()
-                .map(|name| format!("`{name}`"))
-                .collect();
+            let groups: Vec<_> = groups(decode).into_iter().map(|name| format!("`{name}`")).collect();
             if groups.is_empty() {
                 "name a group in the regex: (?<name>…)".to_owned()
             } else {
@@ -208,48 +190,28 @@ fn check_place(table: &Table, area: Area, number: u16, kind: Kind, bit: Option<u
     }
     if kind == Kind::Bool && bit.is_none() && !table.was_given("bit") {
         let help = "write bit = 0 to 15, or type = \"u16\" for the whole register";
-        table.fault(
-            "bit",
-            &format!("{{key}} is missing: a bool needs one bit of its {name} register"),
-            help,
-        );
+        table.fault("bit", &format!("{{key}} is missing: a bool needs one bit of its {name} register"), help);
     }
     let registers = kind.registers();
     if number.checked_add(registers - 1).is_none() {
         let what = format!("{{key}} and its {registers} registers reach beyond register 65535");
-        table.fault(
-            "address",
-            &what,
-            format!("start at {name}:{} or before", u16::MAX - registers + 1),
-        );
+        table.fault("address", &what, format!("start at {name}:{} or before", u16::MAX - registers + 1));
     }
     if registers > max_registers {
         let what = format!("{{key}} takes {registers} registers, more than max_registers = {max_registers}");
-        table.fault(
-            "type",
-            &what,
-            format!("raise max_registers of the device to {registers} at least"),
-        );
+        table.fault("type", &what, format!("raise max_registers of the device to {registers} at least"));
     }
 }
 
 fn check_writable(table: &Table, protocol: &Protocol, address: Option<&Address>, part: bool) {
     if part {
         let help = "remove writable, or write the whole register by a point of its own";
-        table.fault(
-            "writable",
-            "{key} with bit or bits is not in this version yet",
-            help,
-        );
+        table.fault("writable", "{key} with bit or bits is not in this version yet", help);
     }
     match (protocol, address) {
         (Protocol::Modbus { .. }, Some(Address::Register { area, .. })) if !area.is_writable() => {
             let what = format!("{{key}} cannot be: Modbus has no write for {}", area.name());
-            table.fault(
-                "writable",
-                &what,
-                "remove it, or use a coil or a holding register",
-            );
+            table.fault("writable", &what, "remove it, or use a coil or a holding register");
         }
         (Protocol::Text { .. }, _) => {
             table.fault("writable", "{key} cannot be on a serial text device", "remove it");

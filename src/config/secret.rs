@@ -58,20 +58,14 @@ pub(super) struct SecretFault {
 }
 
 fn fault(what: impl Into<String>, help: impl Into<String>) -> SecretFault {
-    SecretFault {
-        what: what.into(),
-        help: help.into(),
-    }
+    SecretFault { what: what.into(), help: help.into() }
 }
 
 /// Reads a file that only its owner, and at most its group, can read.
 pub(super) fn from_file(path: &Path) -> Result<Secret, SecretFault> {
     // What stands there may be the secret itself, put into the wrong place; a path from the root is none.
     if !path.is_absolute() {
-        return Err(fault(
-            "does not name a file from the root",
-            "write { file = \"/path\" }",
-        ));
+        return Err(fault("does not name a file from the root", "write { file = \"/path\" }"));
     }
     let shown = path.display();
     let unreadable = |error: io::Error| {
@@ -124,10 +118,7 @@ pub(super) fn from_env(name: &str, environment: &Environment) -> Result<Secret, 
         return Err(fault("names a variable that is not set in the environment", WAYS));
     };
     let Some(text) = text.to_str() else {
-        return Err(fault(
-            "names a variable that is not UTF-8",
-            "set it to UTF-8 text",
-        ));
+        return Err(fault("names a variable that is not UTF-8", "set it to UTF-8 text"));
     };
     checked(text.to_owned(), "the variable")
 }
@@ -139,9 +130,7 @@ enum ReadError {
 
 fn read(file: File, place: &str) -> Result<Secret, ReadError> {
     let mut bytes = Vec::new();
-    file.take(LARGEST + 1)
-        .read_to_end(&mut bytes)
-        .map_err(ReadError::Io)?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
         bytes.zeroize();
         let what = format!("lies in {place}, which is larger than 64 KiB");
@@ -149,10 +138,7 @@ fn read(file: File, place: &str) -> Result<Secret, ReadError> {
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         error.into_bytes().zeroize();
-        ReadError::Fault(fault(
-            format!("lies in {place}, which is not UTF-8"),
-            "write it as text",
-        ))
+        ReadError::Fault(fault(format!("lies in {place}, which is not UTF-8"), "write it as text"))
     })?;
     checked(text, place).map_err(ReadError::Fault)
 }

@@ -50,13 +50,7 @@ pub(super) struct Table<'r> {
 
 impl<'r> Table<'r> {
     pub(super) fn new(reader: &'r Reader<'r>, path: KeyPath, template: Option<KeyPath>, left: Dict) -> Self {
-        Self {
-            reader,
-            path,
-            template,
-            left,
-            known: Vec::new(),
-        }
+        Self { reader, path, template, left, known: Vec::new() }
     }
 
     /// The name of a key, as it stands in messages.
@@ -178,12 +172,7 @@ impl<'r> Table<'r> {
 
     fn inner(&self, key: &str, dict: Dict) -> Table<'r> {
         let under = |path: &KeyPath| [path.as_slice(), &[key.to_owned()]].concat();
-        Table::new(
-            self.reader,
-            under(&self.path),
-            self.template.as_ref().map(under),
-            dict,
-        )
+        Table::new(self.reader, under(&self.path), self.template.as_ref().map(under), dict)
     }
 
     /// The tables inside a table that is keyed by id; a bad id is a fault, its table is not read.
@@ -284,10 +273,7 @@ pub(super) fn list<'t>(words: impl Iterator<Item = &'t str>) -> String {
 /// A path as it would be written in TOML.
 pub(super) fn show(path: &[String]) -> String {
     let bare = |key: &str| {
-        !key.is_empty()
-            && key
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     };
     let keys = path.iter().map(|key| match key {
         key if bare(key) => key.clone(),

@@ -41,10 +41,7 @@ impl<'r> Templates<'r> {
             let dict = table.rest();
             (id, (table, dict))
         };
-        Self {
-            tables: tables.into_iter().map(split).collect(),
-            used: BTreeSet::new(),
-        }
+        Self { tables: tables.into_iter().map(split).collect(), used: BTreeSet::new() }
     }
 
     /// Lays a device over the template it names.
@@ -65,10 +62,7 @@ impl<'r> Templates<'r> {
             return None;
         };
         self.used.insert(name.clone());
-        let source = |tree: Dict| Source {
-            tree,
-            ..Source::default()
-        };
+        let source = |tree: Dict| Source { tree, ..Source::default() };
         Some(table.over(vec!["templates".to_owned(), name], |own| {
             load::merge(&[source(template.clone()), source(own)])
         }))

@@ -46,9 +46,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, UnitError> {
 /// The number times its unit, in whole smallest parts; what a fraction has beyond them is cut.
 fn quantity(text: &str, units: &[(&str, u64)]) -> Result<u64, UnitError> {
     let text = text.trim();
-    let end = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     if whole.is_empty() || fraction.is_empty() || fraction.len() > 9 || fraction.contains('.') {
@@ -58,18 +56,12 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Result<u64, UnitError> {
     if unit.is_empty() {
         return Err(UnitError::Missing);
     }
-    let (_, factor) = units
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .ok_or(UnitError::Form)?;
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit).ok_or(UnitError::Form)?;
     let whole: u64 = whole.parse().map_err(|_| UnitError::TooLarge)?;
     let places = 10_u128.pow(u32::try_from(fraction.len()).map_err(|_| UnitError::Form)?);
     let fraction: u64 = fraction.parse().map_err(|_| UnitError::Form)?;
     let part = u64::try_from(u128::from(fraction) * u128::from(*factor) / places);
-    whole
-        .checked_mul(*factor)
-        .and_then(|whole| whole.checked_add(part.ok()?))
-        .ok_or(UnitError::TooLarge)
+    whole.checked_mul(*factor).and_then(|whole| whole.checked_add(part.ok()?)).ok_or(UnitError::TooLarge)
 }
 
 /// The shortest way to write a duration: `250ms`, `5s`, `7d`.
@@ -78,10 +70,7 @@ pub(super) fn show_duration(time: Duration) -> String {
     if nanos == 0 {
         return "0ms".to_owned();
     }
-    let fits = TIMES
-        .iter()
-        .rev()
-        .find(|(_, factor)| nanos.is_multiple_of(u128::from(*factor)));
+    let fits = TIMES.iter().rev().find(|(_, factor)| nanos.is_multiple_of(u128::from(*factor)));
     match fits {
         Some((unit, factor)) => format!("{}{unit}", nanos / u128::from(*factor)),
         None => format!("{}ms", time.as_secs_f64() * 1000.0),
@@ -90,10 +79,7 @@ pub(super) fn show_duration(time: Duration) -> String {
 
 /// The shortest way to write a size: `256MiB`.
 pub(super) fn show_size(bytes: u64) -> String {
-    let fits = SIZES
-        .iter()
-        .rev()
-        .find(|(_, factor)| bytes.is_multiple_of(*factor));
+    let fits = SIZES.iter().rev().find(|(_, factor)| bytes.is_multiple_of(*factor));
     match fits {
         Some((unit, factor)) if bytes > 0 => format!("{}{unit}", bytes / factor),
         _ => format!("{bytes}B"),
@@ -106,13 +92,9 @@ mod tests {
 
     #[test]
     fn a_quantity_is_a_number_and_a_unit() {
-        for (text, millis) in [
-            ("250ms", 250),
-            ("0ms", 0),
-            ("1.5s", 1_500),
-            ("0.25 m", 15_000),
-            ("7d", 604_800_000),
-        ] {
+        for (text, millis) in
+            [("250ms", 250), ("0ms", 0), ("1.5s", 1_500), ("0.25 m", 15_000), ("7d", 604_800_000)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         assert_eq!(parse_size("256MiB"), Ok(256 << 20));

@@ -16,11 +16,7 @@ use crate::point::Tags;
 
 impl Table<'_> {
     pub(super) fn wrong_type(&self, key: &str, wanted: &str, found: &Value, help: &str) {
-        self.fault(
-            key,
-            &format!("{{key}} must be {wanted}, not {}", type_of(found)),
-            help,
-        );
+        self.fault(key, &format!("{{key}} must be {wanted}, not {}", type_of(found)), help);
     }
 
     /// Text without NUL, which neither MQTT nor a path can hold.
@@ -142,16 +138,9 @@ impl Table<'_> {
         if range.contains(&time) {
             return Some(time);
         }
-        let (low, high) = (
-            unit::show_duration(*range.start()),
-            unit::show_duration(*range.end()),
-        );
+        let (low, high) = (unit::show_duration(*range.start()), unit::show_duration(*range.end()));
         let what = format!("{{key}} must lie within {low} to {high}");
-        self.fault(
-            key,
-            &what,
-            format!("write a duration from \"{low}\" to \"{high}\""),
-        );
+        self.fault(key, &what, format!("write a duration from \"{low}\" to \"{high}\""));
         None
     }
 
@@ -202,19 +191,11 @@ impl Table<'_> {
         }
         if later::has_value(self.path.first().map_or("", String::as_str), key, &text) {
             let help = format!("this version knows {}", list(words.iter().map(|(word, _)| *word)));
-            self.fault(
-                key,
-                &format!("{{key}} = \"{text}\" is not in this version yet"),
-                help,
-            );
+            self.fault(key, &format!("{{key}} = \"{text}\" is not in this version yet"), help);
             return None;
         }
         let words = list(words.iter().map(|(word, _)| *word));
-        self.fault(
-            key,
-            "{key} is none of the words it may be",
-            format!("write one of {words}"),
-        );
+        self.fault(key, "{key} is none of the words it may be", format!("write one of {words}"));
         None
     }
 
@@ -283,10 +264,7 @@ fn to_json(value: &Value) -> Json {
             (None, float) => float.map_or(Json::Null, Json::from),
         },
         Value::Empty(..) => Json::Null,
-        Value::Dict(_, dict) => dict
-            .iter()
-            .map(|(key, value)| (key.clone(), to_json(value)))
-            .collect(),
+        Value::Dict(_, dict) => dict.iter().map(|(key, value)| (key.clone(), to_json(value))).collect(),
         Value::Array(_, values) => values.iter().map(to_json).collect(),
     }
 }

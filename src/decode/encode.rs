@@ -61,12 +61,7 @@ fn switch(point: &Point, on: bool) -> Raw {
 }
 
 fn string(point: &Point, text: &str, length: u16) -> Result<Raw, EncodeError> {
-    let refuse = |why: String| {
-        Err(EncodeError::OutOfRange(format!(
-            "the text for {} {why}",
-            point.id
-        )))
-    };
+    let refuse = |why: String| Err(EncodeError::OutOfRange(format!("the text for {} {why}", point.id)));
     if text.len() > usize::from(length) {
         return refuse(format!("has {} bytes, more than its length {length}", text.len()));
     }
@@ -122,27 +117,17 @@ fn integer(point: &Point, wanted: Decimal) -> Result<Raw, EncodeError> {
     }
     let wanted = wanted.normalize();
     let number = raw.normalize().to_string().parse();
-    place(
-        point,
-        number.map_err(|_| outside(point, &wanted))?,
-        &wanted.to_string(),
-    )
+    place(point, number.map_err(|_| outside(point, &wanted))?, &wanted.to_string())
 }
 
 /// Puts a raw number into its registers.
 fn place(point: &Point, number: i128, shown: &str) -> Result<Raw, EncodeError> {
     let (least, greatest) = pattern::range(point.kind, point.bits);
     let within = (least..=greatest).contains(&number);
-    let whole = if within {
-        pattern::from_integer(point.kind, number)
-    } else {
-        None
-    };
+    let whole = if within { pattern::from_integer(point.kind, number) } else { None };
     let whole = whole.ok_or_else(|| outside(point, &shown))?;
     let low = point.bits.map_or(0, |(low, _)| low);
-    let whole = whole
-        .checked_shl(low.into())
-        .ok_or_else(|| outside(point, &shown))?;
+    let whole = whole.checked_shl(low.into()).ok_or_else(|| outside(point, &shown))?;
     if is_sentinel(point, whole, Some(number)) {
         return Err(EncodeError::OutOfRange(format!(
             "{} {shown} is what the device says when it has no value",
@@ -262,10 +247,7 @@ fn outside(point: &Point, value: &dyn std::fmt::Display) -> EncodeError {
     };
     EncodeError::OutOfRange(match range {
         Some((least, greatest)) => {
-            format!(
-                "{} {value} does not fit its type {kind}: {least} to {greatest}",
-                point.id
-            )
+            format!("{} {value} does not fit its type {kind}: {least} to {greatest}", point.id)
         }
         None => format!("{} {value} does not fit its type {kind}", point.id),
     })

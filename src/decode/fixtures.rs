@@ -14,11 +14,7 @@ pub(super) fn point(kind: Kind) -> Point {
         id: PointId::new("setpoint").unwrap(),
         label: None,
         tags: None,
-        address: Address::Register {
-            area: Area::Holding,
-            number: 40,
-            bit: None,
-        },
+        address: Address::Register { area: Area::Holding, number: 40, bit: None },
         kind,
         order: Order::Abcd,
         scale: Decimal::ONE,
@@ -48,7 +44,5 @@ pub(super) fn text(text: &str) -> Raw {
 /// Every type.
 pub(super) fn kinds() -> Vec<Kind> {
     let named = Kind::NAMES.iter().map(|name| Kind::parse(name, 0).unwrap());
-    named
-        .chain([Kind::String { length: 5 }, Kind::String { length: 8 }])
-        .collect()
+    named.chain([Kind::String { length: 5 }, Kind::String { length: 8 }]).collect()
 }

@@ -34,18 +34,11 @@ pub(super) fn from_words(kind: Kind, order: Order, words: &[u16]) -> Option<u64>
         return None;
     }
     let join = |whole: u64, word: &u16| {
-        let word = if order.swaps_bytes() {
-            word.swap_bytes()
-        } else {
-            *word
-        };
+        let word = if order.swaps_bytes() { word.swap_bytes() } else { *word };
         (whole << 16) | u64::from(word)
     };
-    let whole = if order.reverses_words() {
-        words.iter().rev().fold(0, join)
-    } else {
-        words.iter().fold(0, join)
-    };
+    let whole =
+        if order.reverses_words() { words.iter().rev().fold(0, join) } else { words.iter().fold(0, join) };
     Some(whole & mask(width(kind)))
 }
 
@@ -58,13 +51,7 @@ pub(super) fn to_words(kind: Kind, order: Order, whole: u64) -> Words {
         .iter()
         .skip(unused)
         .map(|pair| u16::from_be_bytes(*pair))
-        .map(|word| {
-            if order.swaps_bytes() {
-                word.swap_bytes()
-            } else {
-                word
-            }
-        })
+        .map(|word| if order.swaps_bytes() { word.swap_bytes() } else { word })
         .collect();
     if order.reverses_words() {
         words.reverse();
@@ -75,11 +62,7 @@ pub(super) fn to_words(kind: Kind, order: Order, whole: u64) -> Words {
 /// The bytes of a text; only the byte swap counts.
 pub(super) fn to_bytes(order: Order, words: &[u16]) -> Vec<u8> {
     let bytes = |word: &u16| {
-        if order.swaps_bytes() {
-            word.to_le_bytes()
-        } else {
-            word.to_be_bytes()
-        }
+        if order.swaps_bytes() { word.to_le_bytes() } else { word.to_be_bytes() }
     };
     words.iter().flat_map(bytes).collect()
 }
@@ -91,13 +74,7 @@ pub(super) fn from_bytes(order: Order, bytes: &[u8], registers: u16) -> Words {
     let (pairs, _) = bytes.as_chunks::<2>();
     pairs
         .iter()
-        .map(|pair| {
-            if order.swaps_bytes() {
-                u16::from_le_bytes(*pair)
-            } else {
-                u16::from_be_bytes(*pair)
-            }
-        })
+        .map(|pair| if order.swaps_bytes() { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) })
         .collect()
 }
 
@@ -172,9 +149,5 @@ pub(super) fn readings(kind: Kind, whole: u64) -> [i128; 2] {
 pub(super) fn signed(pattern: u64, width: u32) -> i128 {
     let number = i128::from(pattern);
     let modulus = 1i128 << width;
-    if number >= modulus / 2 {
-        number - modulus
-    } else {
-        number
-    }
+    if number >= modulus / 2 { number - modulus } else { number }
 }

@@ -24,11 +24,7 @@ fn words_of_the_wrong_number_are_malformed() {
         let right = usize::from(kind.registers());
         for count in (0..9).filter(|count| *count != right) {
             let raw = words(&vec![0x3131; count]);
-            assert_eq!(
-                decode(&point(kind), &raw),
-                Err(Reason::Malformed),
-                "{kind:?} {count}"
-            );
+            assert_eq!(decode(&point(kind), &raw), Err(Reason::Malformed), "{kind:?} {count}");
         }
     }
     assert_eq!(decode(&point(Kind::U16), &Raw::Bit(true)), Err(Reason::Malformed));

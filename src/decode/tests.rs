@@ -16,23 +16,11 @@ fn orders_move_words_and_bytes() {
     ] {
         let mut p = point(Kind::U32);
         p.order = order;
-        assert_eq!(
-            decode(&p, &words(&wire)),
-            Ok(Value::Int(0x1122_3344)),
-            "{order:?}"
-        );
+        assert_eq!(decode(&p, &words(&wire)), Ok(Value::Int(0x1122_3344)), "{order:?}");
         p.kind = Kind::U24;
-        assert_eq!(
-            decode(&p, &words(&wire)),
-            Ok(Value::Int(0x0022_3344)),
-            "{order:?}"
-        );
+        assert_eq!(decode(&p, &words(&wire)), Ok(Value::Int(0x0022_3344)), "{order:?}");
         p.kind = Kind::F32;
-        assert_eq!(
-            decode(&p, &words(&float)).unwrap().to_string(),
-            "12.34",
-            "{order:?}"
-        );
+        assert_eq!(decode(&p, &words(&float)).unwrap().to_string(), "12.34", "{order:?}");
     }
     let mut long = point(Kind::U64);
     long.order = Order::Cdab;
@@ -41,11 +29,7 @@ fn orders_move_words_and_bytes() {
     long.order = Order::Dcba;
     assert_eq!(decode(&long, &words(&[0x8877, 0x6655, 0x4433, 0x2211])), expected);
     // One register and text know the byte swap alone.
-    for (order, expected) in [
-        (Order::Cdab, 0x1122),
-        (Order::Badc, 0x2211),
-        (Order::Dcba, 0x2211),
-    ] {
+    for (order, expected) in [(Order::Cdab, 0x1122), (Order::Badc, 0x2211), (Order::Dcba, 0x2211)] {
         let mut short = point(Kind::U16);
         short.order = order;
         assert_eq!(decode(&short, &words(&[0x1122])), Ok(Value::Int(expected)));
@@ -54,10 +38,7 @@ fn orders_move_words_and_bytes() {
     }
     let mut label = point(Kind::String { length: 4 });
     label.order = Order::Dcba;
-    assert_eq!(
-        decode(&label, &words(&[0x6261, 0x6463])),
-        Ok(Value::Text("abcd".into()))
-    );
+    assert_eq!(decode(&label, &words(&[0x6261, 0x6463])), Ok(Value::Text("abcd".into())));
 }
 
 #[test]
@@ -72,16 +53,9 @@ fn signs_and_widths() {
         (Kind::Bcd16, &[0x1234], 1234),
         (Kind::Bcd32, &[0x0012, 0x3456], 123_456),
     ] {
-        assert_eq!(
-            decode(&point(kind), &words(wire)),
-            Ok(Value::Int(expected)),
-            "{kind:?}"
-        );
+        assert_eq!(decode(&point(kind), &words(wire)), Ok(Value::Int(expected)), "{kind:?}");
     }
-    assert_eq!(
-        decode(&point(Kind::Bcd16), &words(&[0x12A4])),
-        Err(Reason::Invalid)
-    );
+    assert_eq!(decode(&point(Kind::Bcd16), &words(&[0x12A4])), Err(Reason::Invalid));
 }
 
 #[test]
@@ -98,27 +72,17 @@ fn scaling_is_exact_and_keeps_its_decimals() {
     let all = decode(&long, &words(&[0xFFFF; 4])).unwrap();
     assert_eq!(all.to_string(), "18446744073709551.615");
     long.scale = dec("0.1234567890123");
-    assert_eq!(
-        decode(&long, &words(&[0xFFFF; 4])),
-        Err(Reason::Invalid),
-        "never rounded"
-    );
+    assert_eq!(decode(&long, &words(&[0xFFFF; 4])), Err(Reason::Invalid), "never rounded");
     let mut float = point(Kind::F32);
     float.scale = dec("0.1");
-    assert_eq!(
-        decode(&float, &words(&[0x4145, 0x70A4])).unwrap().to_string(),
-        "1.234"
-    );
+    assert_eq!(decode(&float, &words(&[0x4145, 0x70A4])).unwrap().to_string(), "1.234");
     assert!(matches!(decode(&float, &words(&[0x7F7F, 0xFFFF])), Ok(Value::F64(v)) if v > 3.4e37));
     float.kind = Kind::F64;
     float.scale = dec("1000");
     assert_eq!(decode(&float, &Raw::Number(f64::MAX)), Err(Reason::Invalid));
     float.kind = Kind::F32;
     assert_eq!(decode(&float, &words(&[0x7FC0, 0])), Err(Reason::NotANumber));
-    assert_eq!(
-        decode(&point(Kind::F32), &words(&[0xFF80, 0])),
-        Err(Reason::NotANumber)
-    );
+    assert_eq!(decode(&point(Kind::F32), &words(&[0xFF80, 0])), Err(Reason::NotANumber));
 }
 
 #[test]
@@ -150,10 +114,7 @@ fn bits_and_names() {
     p.bits = Some((12, 15));
     assert_eq!(decode(&p, &words(&[0xF123])), Ok(Value::Int(15)), "unsigned");
     assert_eq!(encode(&p, &Value::Int(2)), Ok(words(&[0x2000])));
-    assert!(matches!(
-        encode(&p, &Value::Int(16)),
-        Err(EncodeError::OutOfRange(_))
-    ));
+    assert!(matches!(encode(&p, &Value::Int(16)), Err(EncodeError::OutOfRange(_))));
     let mut mode = point(Kind::I16);
     mode.values = BTreeMap::from([(0, "off".into()), (1, "auto".into()), (0xFFFF, "error".into())]);
     assert_eq!(decode(&mode, &words(&[1])), Ok(Value::Text("auto".into())));
@@ -165,11 +126,7 @@ fn bits_and_names() {
     assert!(matches!(unknown, Err(EncodeError::WrongType(m)) if m.contains("auto")));
     let mut alarm = point(Kind::Bool);
     alarm.order = Order::Badc;
-    alarm.address = Address::Register {
-        area: Area::Holding,
-        number: 20,
-        bit: Some(3),
-    };
+    alarm.address = Address::Register { area: Area::Holding, number: 20, bit: Some(3) };
     assert_eq!(decode(&alarm, &words(&[0x0800])), Ok(Value::Bool(true)));
     assert_eq!(decode(&alarm, &words(&[0x0008])), Ok(Value::Bool(false)));
     assert_eq!(encode(&alarm, &Value::Bool(true)), Ok(Raw::Bit(true)));
@@ -178,19 +135,10 @@ fn bits_and_names() {
 #[test]
 fn texts() {
     let p = point(Kind::String { length: 5 });
-    assert_eq!(
-        decode(&p, &words(&[0x6162, 0x2020, 0x2041])),
-        Ok(Value::Text("ab".into()))
-    );
-    assert_eq!(
-        decode(&p, &words(&[0x6100, 0x6263, 0x6465])),
-        Ok(Value::Text("a".into()))
-    );
+    assert_eq!(decode(&p, &words(&[0x6162, 0x2020, 0x2041])), Ok(Value::Text("ab".into())));
+    assert_eq!(decode(&p, &words(&[0x6100, 0x6263, 0x6465])), Ok(Value::Text("a".into())));
     assert_eq!(decode(&p, &words(&[0xFFFE, 0, 0])), Err(Reason::Malformed));
-    assert_eq!(
-        encode(&p, &Value::Text("abc".into())),
-        Ok(words(&[0x6162, 0x6300, 0]))
-    );
+    assert_eq!(encode(&p, &Value::Text("abc".into())), Ok(words(&[0x6162, 0x6300, 0])));
     for bad in ["abcdef", "a\0b"] {
         let refused = encode(&p, &Value::Text(bad.into()));
         assert!(matches!(refused, Err(EncodeError::OutOfRange(_))), "{bad:?}");
@@ -227,14 +175,8 @@ fn text_frames() {
         assert_eq!(decode(&point(kind), &text(raw)), expected, "{kind:?} {raw:?}");
     }
     assert_eq!(decode(&point(Kind::I16), &Raw::Number(-2.6)), Ok(Value::Int(-3)));
-    assert_eq!(
-        decode(&point(Kind::U8), &Raw::Number(256.0)),
-        Err(Reason::Invalid)
-    );
-    assert_eq!(
-        decode(&point(Kind::Bool), &Raw::Number(1.0)),
-        Ok(Value::Bool(true))
-    );
+    assert_eq!(decode(&point(Kind::U8), &Raw::Number(256.0)), Err(Reason::Invalid));
+    assert_eq!(decode(&point(Kind::Bool), &Raw::Number(1.0)), Ok(Value::Bool(true)));
 }
 
 #[test]
@@ -255,9 +197,7 @@ fn refusals_say_why() {
     (p.min, p.max) = (None, None);
     assert_eq!(
         encode(&p, &Value::Int(99999)),
-        Err(EncodeError::OutOfRange(
-            "setpoint 99999 does not fit its type i16: -16384 to 16383.5".into()
-        ))
+        Err(EncodeError::OutOfRange("setpoint 99999 does not fit its type i16: -16384 to 16383.5".into()))
     );
     for (kind, value) in [
         (Kind::I16, Value::Bool(true)),
@@ -268,23 +208,11 @@ fn refusals_say_why() {
         (Kind::String { length: 4 }, Value::Int(1)),
     ] {
         let refused = encode(&point(kind), &value);
-        assert!(
-            matches!(refused, Err(EncodeError::WrongType(_))),
-            "{kind:?} {value:?}"
-        );
+        assert!(matches!(refused, Err(EncodeError::WrongType(_))), "{kind:?} {value:?}");
     }
     let mut float = point(Kind::F32);
-    assert!(matches!(
-        encode(&float, &Value::F64(1e39)),
-        Err(EncodeError::OutOfRange(_))
-    ));
+    assert!(matches!(encode(&float, &Value::F64(1e39)), Err(EncodeError::OutOfRange(_))));
     float.max = Some(dec("75"));
-    assert!(matches!(
-        encode(&float, &Value::F64(1e30)),
-        Err(EncodeError::OutOfRange(_))
-    ));
-    assert!(matches!(
-        encode(&point(Kind::U64), &Value::Int(i128::MAX)),
-        Err(EncodeError::OutOfRange(_))
-    ));
+    assert!(matches!(encode(&float, &Value::F64(1e30)), Err(EncodeError::OutOfRange(_))));
+    assert!(matches!(encode(&point(Kind::U64), &Value::Int(i128::MAX)), Err(EncodeError::OutOfRange(_))));
 }

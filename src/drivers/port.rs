@@ -13,9 +13,7 @@ pub(super) fn open(line: &SerialLine) -> Result<SerialStream, DriverError> {
     let path = line.path.display();
     let lost = |what: String| DriverError::Lost(format!("{path}: {what}"));
     let Some(name) = line.path.to_str() else {
-        return Err(lost(
-            "the path is not UTF-8; give the port a plain name".to_owned(),
-        ));
+        return Err(lost("the path is not UTF-8; give the port a plain name".to_owned()));
     };
     let data_bits = match line.data_bits {
         5 => DataBits::Five,
@@ -28,15 +26,9 @@ pub(super) fn open(line: &SerialLine) -> Result<SerialStream, DriverError> {
         config::Parity::Even => Parity::Even,
         config::Parity::Odd => Parity::Odd,
     };
-    let stop_bits = if line.stop_bits == 2 {
-        StopBits::Two
-    } else {
-        StopBits::One
-    };
-    let builder = tokio_serial::new(name, line.baud_rate)
-        .data_bits(data_bits)
-        .parity(parity)
-        .stop_bits(stop_bits);
+    let stop_bits = if line.stop_bits == 2 { StopBits::Two } else { StopBits::One };
+    let builder =
+        tokio_serial::new(name, line.baud_rate).data_bits(data_bits).parity(parity).stop_bits(stop_bits);
     SerialStream::open(&builder).map_err(|error| match error.kind() {
         ErrorKind::Io(std::io::ErrorKind::NotFound) => lost(
             "there is no such port; is the adapter plugged in? `ls -l /dev/serial/by-id` lists them"

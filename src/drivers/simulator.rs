@@ -44,10 +44,7 @@ struct PointState {
 
 impl Default for Simulator {
     fn default() -> Self {
-        Self {
-            start: Instant::now(),
-            points: HashMap::new(),
-        }
+        Self { start: Instant::now(), points: HashMap::new() }
     }
 }
 
@@ -107,11 +104,7 @@ impl Driver for Simulator {
         if due.is_empty() {
             return Vec::new();
         }
-        vec![Request {
-            device: device.clone(),
-            points: due.to_vec(),
-            span: Span::default(),
-        }]
+        vec![Request { device: device.clone(), points: due.to_vec(), span: Span::default() }]
     }
 
     async fn exchange(&mut self, request: &Request, _deadline: Instant) -> Result<Vec<Sample>, DriverError> {

@@ -75,10 +75,7 @@ pub struct TaskResult {
 
 impl From<TaskError> for TaskResult {
     fn from(error: TaskError) -> Self {
-        Self {
-            values: Vec::new(),
-            error: Some(error),
-        }
+        Self { values: Vec::new(), error: Some(error) }
     }
 }
 
@@ -107,21 +104,12 @@ pub(super) async fn write(
         // the line for as long as a command may take.
         let limit = deadline.min(Instant::now() + device.patience * 2);
         let error = match driver.write(device, *index, raw, limit).await {
-            Err(error) => TaskError::Failed {
-                point: point.id.clone(),
-                error,
-            },
+            Err(error) => TaskError::Failed { point: point.id.clone(), error },
             Ok(found) => match decode(point, &found) {
-                Err(reason) => TaskError::Bad {
-                    point: point.id.clone(),
-                    reason,
-                },
+                Err(reason) => TaskError::Bad { point: point.id.clone(), reason },
                 Ok(value) => {
                     let verified = found == *raw;
-                    let error = TaskError::Unverified {
-                        point: point.id.clone(),
-                        found: value.to_string(),
-                    };
+                    let error = TaskError::Unverified { point: point.id.clone(), found: value.to_string() };
                     written.push((point.id.clone(), value));
                     if verified {
                         continue;
@@ -130,13 +118,7 @@ pub(super) async fn write(
                 }
             },
         };
-        return TaskResult {
-            values: written,
-            error: Some(error),
-        };
+        return TaskResult { values: written, error: Some(error) };
     }
-    TaskResult {
-        values: written,
-        error: None,
-    }
+    TaskResult { values: written, error: None }
 }

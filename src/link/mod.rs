@@ -86,11 +86,7 @@ impl Link {
     pub fn new(setup: Setup) -> Self {
         let (jobs, queue) = mpsc::channel(JOBS);
         let (stop, _) = watch::channel(false);
-        Self {
-            setup: Some((setup, queue)),
-            jobs,
-            stop,
-        }
+        Self { setup: Some((setup, queue)), jobs, stop }
     }
 }
 
@@ -108,22 +104,9 @@ impl Actor for Link {
 impl Handler<Execute> for Link {
     type Result = ResponseFuture<TaskResult>;
 
-    fn handle(
-        &mut self,
-        Execute {
-            device,
-            task,
-            deadline,
-        }: Execute,
-        _: &mut Context<Self>,
-    ) -> Self::Result {
+    fn handle(&mut self, Execute { device, task, deadline }: Execute, _: &mut Context<Self>) -> Self::Result {
         let (answer, done) = oneshot::channel();
-        let queued = self.jobs.try_send(Job {
-            device,
-            task,
-            deadline,
-            answer,
-        });
+        let queued = self.jobs.try_send(Job { device, task, deadline, answer });
         Box::pin(async move {
             match queued {
                 // Without an answer the session died under it: the device may have been asked.
@@ -171,14 +154,7 @@ async fn run(setup: Setup, mut jobs: mpsc::Receiver<Job>, mut stop: watch::Recei
                 tracing::error!(link = %setup.config.id, panic = text, "the driver panicked; it is started anew");
                 let detail =
                     |body: record::Body| body.with("link", setup.config.id.as_str()).with("text", text);
-                setup
-                    .append(record::event(
-                        "panic",
-                        Timestamp::now(),
-                        setup.clock.is_synced(),
-                        detail,
-                    ))
-                    .await;
+                setup.append(record::event("panic", Timestamp::now(), setup.clock.is_synced(), detail)).await;
                 driver = (setup.driver)();
             }
         }
@@ -204,6 +180,5 @@ async fn run(setup: Setup, mut jobs: mpsc::Receiver<Job>, mut stop: watch::Recei
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
 }

@@ -61,10 +61,7 @@ impl Poll {
             return Ok(true);
         };
         self.next += 1;
-        match driver
-            .exchange(request, Instant::now() + self.device.patience)
-            .await
-        {
+        match driver.exchange(request, Instant::now() + self.device.patience).await {
             Ok(samples) => {
                 self.ts.get_or_insert_with(Timestamp::now);
                 self.answered = true;
@@ -73,10 +70,7 @@ impl Poll {
                         continue;
                     };
                     let value = sample.raw.and_then(|raw| decode(point, &raw));
-                    self.readings.push(Reading {
-                        point: sample.point,
-                        value,
-                    });
+                    self.readings.push(Reading { point: sample.point, value });
                 }
             }
             Err(error) => {
@@ -115,29 +109,17 @@ impl Poll {
 
     /// What the status is told.
     pub(super) fn report(&self) -> Report {
-        let bad = self
-            .readings
-            .iter()
-            .find_map(|reading| Some((reading.point, reading.value.as_ref().err()?)));
+        let bad =
+            self.readings.iter().find_map(|reading| Some((reading.point, reading.value.as_ref().err()?)));
         let (state, reason) = match bad {
             None => (State::Online, None),
             Some((_, reason)) if !self.answered => (State::Offline, Some(reason.to_string())),
             Some((point, reason)) => {
-                let point = self
-                    .device
-                    .points
-                    .get(point)
-                    .map(|point| point.id.as_str())
-                    .unwrap_or_default();
+                let point = self.device.points.get(point).map(|point| point.id.as_str()).unwrap_or_default();
                 (State::Degraded, Some(format!("{point}: {reason}")))
             }
         };
-        Report {
-            device: self.device.id.clone(),
-            state,
-            reason,
-            ts: self.ts.unwrap_or_else(Timestamp::now),
-        }
+        Report { device: self.device.id.clone(), state, reason, ts: self.ts.unwrap_or_else(Timestamp::now) }
     }
 
     /// The record; `None` for a device without points.
@@ -151,17 +133,11 @@ impl Poll {
     fn skip(&mut self, reason: Reason) {
         let requests = Rc::clone(&self.requests);
         let rest = requests.get(self.next..).unwrap_or_default();
-        self.fail(
-            rest.iter().flat_map(|request| request.points.iter().copied()),
-            reason,
-        );
+        self.fail(rest.iter().flat_map(|request| request.points.iter().copied()), reason);
         self.next = self.requests.len();
     }
 
     fn fail(&mut self, points: impl IntoIterator<Item = usize>, reason: Reason) {
-        self.readings.extend(points.into_iter().map(|point| Reading {
-            point,
-            value: Err(reason),
-        }));
+        self.readings.extend(points.into_iter().map(|point| Reading { point, value: Err(reason) }));
     }
 }

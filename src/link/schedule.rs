@@ -40,9 +40,7 @@ impl Schedule {
             due: now,
             failures: 0,
         };
-        Self {
-            slots: devices.iter().map(slot).collect(),
-        }
+        Self { slots: devices.iter().map(slot).collect() }
     }
 
     /// Plans every device's requests; a driver may have learnt something since the last session.
@@ -80,21 +78,13 @@ impl Schedule {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.device.id == *device) else {
             return;
         };
-        slot.failures = if is_good {
-            0
-        } else {
-            slot.failures.saturating_add(1)
-        };
+        slot.failures = if is_good { 0 } else { slot.failures.saturating_add(1) };
         if slot.failures >= DEAD_AFTER {
             let cost = (now - begun) * REST;
             let doubled = 1 << (slot.failures - DEAD_AFTER).min(16);
             let rest = slot.device.poll_interval.max(cost).saturating_mul(doubled);
             // At least the fair rest, even where that is longer than a minute.
-            slot.due = now
-                + rest
-                    .min(LONGEST_REST)
-                    .max(cost)
-                    .mul_f64(1.0 - 0.1 * fastrand::f64());
+            slot.due = now + rest.min(LONGEST_REST).max(cost).mul_f64(1.0 - 0.1 * fastrand::f64());
         }
     }
 

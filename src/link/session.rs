@@ -30,14 +30,7 @@ pub(super) struct Life<'a> {
 impl Life<'_> {
     /// `Ok` when stopped, `Err` when the link is lost.
     pub(super) async fn session(self, driver: &mut dyn Driver) -> Result<(), DriverError> {
-        let Life {
-            setup,
-            jobs,
-            held,
-            schedule,
-            backoff,
-            stop,
-        } = self;
+        let Life { setup, jobs, held, schedule, backoff, stop } = self;
         if let Err(error) = driver.open(Instant::now() + setup.config.timeout).await {
             setup.say_offline(schedule, &error).await;
             return Err(error);
@@ -133,11 +126,7 @@ impl Setup {
 
     /// The link could not be opened for this command.
     pub(super) fn refuse(&self, job: Job) {
-        let point = self
-            .devices
-            .iter()
-            .find(|device| device.id == job.device)
-            .and_then(|d| d.points.first());
+        let point = self.devices.iter().find(|device| device.id == job.device).and_then(|d| d.points.first());
         let result = match point {
             _ if job.deadline <= Instant::now() => TaskError::Late,
             None => TaskError::Stopping,
@@ -157,12 +146,7 @@ impl Setup {
         schedule: &mut Schedule,
         backoff: &mut Backoff,
     ) -> Result<(), DriverError> {
-        let Job {
-            device,
-            task,
-            deadline,
-            answer,
-        } = job;
+        let Job { device, task, deadline, answer } = job;
         let Some((device, requests)) = schedule.find(&device) else {
             answered(&answer.send(TaskError::Stopping.into()));
             return Ok(());
@@ -199,14 +183,8 @@ impl Setup {
             }
         };
         match &result.error {
-            Some(TaskError::Failed {
-                error: error @ DriverError::Lost(_),
-                ..
-            }) => lost = Some(error.clone()),
-            Some(TaskError::Failed {
-                error: DriverError::Timeout | DriverError::Malformed(_),
-                ..
-            }) => {}
+            Some(TaskError::Failed { error: error @ DriverError::Lost(_), .. }) => lost = Some(error.clone()),
+            Some(TaskError::Failed { error: DriverError::Timeout | DriverError::Malformed(_), .. }) => {}
             _ if lost.is_some() => {}
             _ => {
                 backoff.reset();
@@ -219,10 +197,7 @@ impl Setup {
 }
 
 fn poll_result(device: &Device, poll: &Poll) -> TaskResult {
-    let mut result = TaskResult {
-        values: Vec::new(),
-        error: None,
-    };
+    let mut result = TaskResult { values: Vec::new(), error: None };
     for reading in poll.readings() {
         let Some(point) = device.points.get(reading.point) else {
             continue;
@@ -230,10 +205,7 @@ fn poll_result(device: &Device, poll: &Poll) -> TaskResult {
         match &reading.value {
             Ok(value) => result.values.push((point.id.clone(), value.clone())),
             Err(reason) if result.error.is_none() => {
-                result.error = Some(TaskError::Bad {
-                    point: point.id.clone(),
-                    reason: *reason,
-                });
+                result.error = Some(TaskError::Bad { point: point.id.clone(), reason: *reason });
             }
             Err(_) => {}
         }

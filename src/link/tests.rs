@@ -52,11 +52,8 @@ impl Driver for Scripted {
 
     fn plan(&mut self, device: &Rc<Device>, due: &[usize]) -> Vec<Request> {
         // A request for each point, so that there is something between two of them.
-        let request = |point: &usize| Request {
-            device: device.clone(),
-            points: vec![*point],
-            span: Span::default(),
-        };
+        let request =
+            |point: &usize| Request { device: device.clone(), points: vec![*point], span: Span::default() };
         due.iter().map(request).collect()
     }
 
@@ -67,15 +64,9 @@ impl Driver for Scripted {
             sleep_until(deadline).await;
             return Err(DriverError::Timeout);
         }
-        assert!(
-            device != "panic" || self.has_panicked.replace(true),
-            "as it was told"
-        );
+        assert!(device != "panic" || self.has_panicked.replace(true), "as it was told");
         sleep(Duration::from_millis(10)).await;
-        let sample = |point: &usize| Sample {
-            point: *point,
-            raw: Ok(Raw::Words([7].as_slice().into())),
-        };
+        let sample = |point: &usize| Sample { point: *point, raw: Ok(Raw::Words([7].as_slice().into())) };
         Ok(request.points.iter().map(sample).collect())
     }
 
@@ -87,11 +78,7 @@ impl Driver for Scripted {
         _: Instant,
     ) -> Result<Raw, DriverError> {
         self.note(Seen::Written(device.id.to_string()));
-        Ok(if device.id.as_str() == "stubborn" {
-            Raw::Words([0].as_slice().into())
-        } else {
-            raw.clone()
-        })
+        Ok(if device.id.as_str() == "stubborn" { Raw::Words([0].as_slice().into()) } else { raw.clone() })
     }
 }
 
@@ -128,11 +115,7 @@ fn point(id: &str) -> Point {
         id: PointId::new(id).unwrap(),
         label: None,
         tags: None,
-        address: Address::Register {
-            area: Area::Holding,
-            number: 0,
-            bit: None,
-        },
+        address: Address::Register { area: Area::Holding, number: 0, bit: None },
         kind: Kind::U16,
         order: Order::Abcd,
         scale: Decimal::ONE,
@@ -174,11 +157,7 @@ fn bench(devices: &[&str], opens: Vec<Result<(), DriverError>>) -> Bench {
     let (records, reports) = (sink.records.clone(), sink.reports.clone());
     let sink = sink.start();
     let log = Log::default();
-    let script = (
-        log.clone(),
-        Rc::new(RefCell::new(false)),
-        Rc::new(RefCell::new(opens)),
-    );
+    let script = (log.clone(), Rc::new(RefCell::new(false)), Rc::new(RefCell::new(opens)));
     let start = Instant::now();
     let link = Link::new(Setup {
         config: LinkConfig {
@@ -191,43 +170,25 @@ fn bench(devices: &[&str], opens: Vec<Result<(), DriverError>>) -> Bench {
         },
         driver: Rc::new(move || {
             let (log, has_panicked, opens) = script.clone();
-            Box::new(Scripted {
-                log,
-                start,
-                has_panicked,
-                opens,
-            })
+            Box::new(Scripted { log, start, has_panicked, opens })
         }),
         devices: devices.iter().map(device).collect(),
         buffer: sink.clone().recipient(),
         status: sink.recipient(),
         clock: Clock::Trusted,
     });
-    Bench {
-        link: link.start(),
-        log,
-        records,
-        reports,
-    }
+    Bench { link: link.start(), log, records, reports }
 }
 
 impl Bench {
     fn asked(&self, device: &str) -> Vec<Duration> {
         let seen = Seen::Asked(device.to_owned());
-        self.log
-            .borrow()
-            .iter()
-            .filter(|(_, what)| *what == seen)
-            .map(|(when, _)| *when)
-            .collect()
+        self.log.borrow().iter().filter(|(_, what)| *what == seen).map(|(when, _)| *when).collect()
     }
 
     async fn execute(&self, device: &str, task: Task, within: Duration) -> super::TaskResult {
-        let execute = Execute {
-            device: DeviceId::new(device).unwrap(),
-            task,
-            deadline: Instant::now() + within,
-        };
+        let execute =
+            Execute { device: DeviceId::new(device).unwrap(), task, deadline: Instant::now() + within };
         self.link.send(execute).await.unwrap()
     }
 }
@@ -242,21 +203,14 @@ async fn a_dead_device_takes_a_tenth_of_the_line_and_its_neighbour_keeps_its_int
     sleep(Duration::from_secs(600)).await;
     let dead = bench.asked("dead");
     assert!(dead.len() >= 10, "tried at least once a minute: {dead:?}");
-    let longest = dead
-        .windows(2)
-        .map(|pair| pair[1].saturating_sub(pair[0]))
-        .max()
-        .unwrap();
+    let longest = dead.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap();
     assert!(longest <= Duration::from_secs(61), "{longest:?}");
     let busy = Duration::from_millis(200) * u32::try_from(dead.len()).unwrap();
     assert!(busy < Duration::from_secs(60), "{busy:?} of ten minutes");
     let polls = bench.asked("alive").len() / 2;
     assert!((598..=601).contains(&polls), "{polls} polls in 600 s");
-    let offline = bench
-        .reports
-        .borrow()
-        .iter()
-        .any(|r| r.device.as_str() == "dead" && r.state == State::Offline);
+    let offline =
+        bench.reports.borrow().iter().any(|r| r.device.as_str() == "dead" && r.state == State::Offline);
     assert!(offline);
 }
 
@@ -265,11 +219,7 @@ async fn after_a_time_out_the_rest_of_the_poll_is_not_asked() {
     let bench = bench(&["dead"], Vec::new());
     sleep(Duration::from_millis(900)).await;
     assert_eq!(bench.asked("dead").len(), 1, "two points, one request");
-    assert!(
-        bench.records.borrow()[0]
-            .1
-            .contains(r#""bad":{"a":"timeout","b":"timeout"}"#)
-    );
+    assert!(bench.records.borrow()[0].1.contains(r#""bad":{"a":"timeout","b":"timeout"}"#));
 }
 
 #[actix::test]
@@ -296,13 +246,7 @@ async fn a_late_command_never_runs() {
     let result = bench.execute("alive", write(), Duration::from_millis(50)).await;
     assert_eq!(result.error, Some(TaskError::Late));
     sleep(Duration::from_secs(3)).await;
-    assert!(
-        !bench
-            .log
-            .borrow()
-            .iter()
-            .any(|(_, seen)| matches!(seen, Seen::Written(_)))
-    );
+    assert!(!bench.log.borrow().iter().any(|(_, seen)| matches!(seen, Seen::Written(_))));
 }
 
 #[actix::test]
@@ -311,17 +255,9 @@ async fn more_commands_than_fit_are_told_busy() {
     sleep(Duration::from_millis(1)).await;
     let all = (0..20).map(|_| bench.execute("dead", write(), Duration::from_secs(5)));
     let results = futures_util::future::join_all(all).await;
-    let busy = results
-        .iter()
-        .filter(|result| matches!(result.error, Some(TaskError::Busy(_))))
-        .count();
+    let busy = results.iter().filter(|result| matches!(result.error, Some(TaskError::Busy(_)))).count();
     assert_eq!(busy, 12, "eight wait, the rest is told at once");
-    let written = bench
-        .log
-        .borrow()
-        .iter()
-        .filter(|(_, seen)| matches!(seen, Seen::Written(_)))
-        .count();
+    let written = bench.log.borrow().iter().filter(|(_, seen)| matches!(seen, Seen::Written(_))).count();
     assert_eq!(written, 8);
 }
 
@@ -329,10 +265,7 @@ async fn more_commands_than_fit_are_told_busy() {
 async fn what_the_device_keeps_is_told_not_what_was_written() {
     let bench = bench(&["stubborn"], Vec::new());
     let result = bench.execute("stubborn", write(), Duration::from_secs(5)).await;
-    assert!(
-        matches!(result.error, Some(TaskError::Unverified { .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result.error, Some(TaskError::Unverified { .. })), "{result:?}");
     assert_eq!(result.values[0].1.to_string(), "0");
 }
 
@@ -361,33 +294,13 @@ async fn a_lost_link_is_opened_again_with_growing_waits_or_for_a_command() {
     let lost = || Err(DriverError::Lost("no such port".to_owned()));
     let bench = bench(&["alive"], (0..8).map(|_| lost()).collect());
     sleep(Duration::from_secs(12)).await;
-    let opened = |bench: &Bench| {
-        bench
-            .log
-            .borrow()
-            .iter()
-            .filter(|(_, seen)| *seen == Seen::Opened)
-            .count()
-    };
+    let opened = |bench: &Bench| bench.log.borrow().iter().filter(|(_, seen)| *seen == Seen::Opened).count();
     let before = opened(&bench);
-    assert!(
-        (4..=6).contains(&before),
-        "at once, at once again, then after 1, 2, 4, 8 s: {before}"
-    );
-    assert!(
-        bench.records.borrow()[0]
-            .1
-            .contains(r#""bad":{"a":"offline","b":"offline"}"#)
-    );
+    assert!((4..=6).contains(&before), "at once, at once again, then after 1, 2, 4, 8 s: {before}");
+    assert!(bench.records.borrow()[0].1.contains(r#""bad":{"a":"offline","b":"offline"}"#));
     let result = bench.execute("alive", write(), Duration::from_secs(1)).await;
     assert!(
-        matches!(
-            result.error,
-            Some(TaskError::Failed {
-                error: DriverError::Lost(_),
-                ..
-            })
-        ),
+        matches!(result.error, Some(TaskError::Failed { error: DriverError::Lost(_), .. })),
         "{result:?}"
     );
     assert_eq!(opened(&bench), before + 1, "tried for the command");

@@ -1,7 +1,8 @@
 //! What is retained: the states and descriptions of devices, published as they change.
 
 use super::Setup;
-use super::client::{Client, ClientError, Limits, Outgoing, confirmed};
+use super::client::{Client, ClientError, Limits, Outgoing};
+use super::paho::confirmed;
 use super::topics::Topics;
 use crate::status::Watch;
 

@@ -8,7 +8,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 
 use super::Setup;
-use super::client::{Client, ClientError, Limits, Outgoing, delivered};
+use super::client::{Client, ClientError, Limits, Outgoing};
+use super::paho::delivered;
 use super::topics::Topics;
 use crate::buffer::{Ack, Append, Take};
 use crate::clock::Timestamp;
@@ -69,16 +70,7 @@ impl<'a> Drain<'a> {
         newest: Name,
     ) -> Self {
         let out = FuturesUnordered::new();
-        Self {
-            setup,
-            topics,
-            client,
-            limits,
-            window: window.max(1),
-            newest,
-            denied: None,
-            out,
-        }
+        Self { setup, topics, client, limits, window: window.max(1), newest, denied: None, out }
     }
 
     /// Publishes until the connection fails.
@@ -143,8 +135,7 @@ impl<'a> Drain<'a> {
         }
         let deliveries = self.client.publish(messages).await?;
         for ((name, origin), delivery) in names.into_iter().zip(deliveries) {
-            self.out
-                .push(async move { (name, origin, delivered(delivery.await)) }.boxed());
+            self.out.push(async move { (name, origin, delivered(delivery.await)) }.boxed());
         }
         Ok(())
     }
@@ -153,9 +144,7 @@ impl<'a> Drain<'a> {
         let age = u128::try_from(now.millis() - numbered.record.made.millis()).unwrap_or(0);
         let is_backlog = numbered.name <= self.newest || age > BACKLOG.as_millis();
         let config = &self.setup.config;
-        let expires = config
-            .message_expiry
-            .filter(|_| numbered.record.kind == RecordKind::Readings);
+        let expires = config.message_expiry.filter(|_| numbered.record.kind == RecordKind::Readings);
         Outgoing {
             topic: self.topics.of(&numbered.record.topic),
             payload: numbered.payload(is_backlog),
@@ -213,12 +202,9 @@ impl<'a> Drain<'a> {
             return;
         }
         let lost = serde_json::json!({ "run": name.run, "from": name.seq, "to": name.seq });
-        let event = record::event(
-            "set-aside",
-            Timestamp::now(),
-            self.setup.clock.is_synced(),
-            |body| body.with("lost", &lost).with("reason", reason),
-        );
+        let event = record::event("set-aside", Timestamp::now(), self.setup.clock.is_synced(), |body| {
+            body.with("lost", &lost).with("reason", reason)
+        });
         if let Err(error) = self.setup.append.send(Append(event)).await {
             tracing::error!(%error, "the buffer is gone");
         }

@@ -24,10 +24,7 @@ pub(super) struct Marker {
 
 impl Marker {
     pub(super) fn new(payload: Vec<u8>) -> Self {
-        Self {
-            payload,
-            until: Instant::now() + MARKER_WAIT,
-        }
+        Self { payload, until: Instant::now() + MARKER_WAIT }
     }
 }
 
@@ -39,20 +36,14 @@ pub(super) async fn listen(
     mut marker: Option<Marker>,
 ) -> ClientError {
     while let Some(message) = inbox.recv().await {
-        if marker
-            .as_ref()
-            .is_some_and(|marker| marker.until <= Instant::now())
-        {
+        if marker.as_ref().is_some_and(|marker| marker.until <= Instant::now()) {
             tracing::warn!("the broker did not return the gateway's mark; is the marker topic allowed?");
             marker = None;
         }
         match topics.parse(&message.topic) {
             None => tracing::debug!(topic = message.topic, "a message for nobody"),
             Some(Inbound::Marker) => {
-                if marker
-                    .as_ref()
-                    .is_some_and(|marker| marker.payload == message.payload)
-                {
+                if marker.as_ref().is_some_and(|marker| marker.payload == message.payload) {
                     marker = None;
                 }
             }

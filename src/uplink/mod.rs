@@ -18,6 +18,7 @@ mod announce;
 mod client;
 mod drain;
 mod listen;
+mod paho;
 mod session;
 mod topics;
 mod wire;
@@ -64,10 +65,7 @@ impl Uplink {
     /// An uplink that connects when it is started.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        Self {
-            setup: Some(setup),
-            stop: watch::channel(false).0,
-        }
+        Self { setup: Some(setup), stop: watch::channel(false).0 }
     }
 }
 
@@ -76,11 +74,7 @@ impl Actor for Uplink {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         if let Some(setup) = self.setup.take() {
-            ctx.spawn(
-                run(setup, self.stop.subscribe())
-                    .into_actor(self)
-                    .map(|(), _, ctx| ctx.stop()),
-            );
+            ctx.spawn(run(setup, self.stop.subscribe()).into_actor(self).map(|(), _, ctx| ctx.stop()));
         }
     }
 }

@@ -7,9 +7,10 @@ use tokio::time::{Instant, timeout};
 
 use super::Setup;
 use super::announce::announce;
-use super::client::{Client, ClientError, Connection, Options, Outgoing, confirmed};
+use super::client::{Client, ClientError, Connection, Options, Outgoing};
 use super::drain::Drain;
 use super::listen::{Marker, listen};
+use super::paho::confirmed;
 use super::topics::Topics;
 use super::wire::{Lost, Wire};
 use crate::buffer::Rewind;
@@ -66,18 +67,14 @@ impl Life {
         let broker = format!("{}:{}", config.host, config.port);
         // The resolver may never answer, and paho would hold its lock while it waits: so the name is looked up
         // here, with a limit.
-        let found = timeout(
-            config.connect_timeout,
-            tokio::net::lookup_host((config.host.as_str(), config.port)),
-        )
-        .await;
+        let found =
+            timeout(config.connect_timeout, tokio::net::lookup_host((config.host.as_str(), config.port)))
+                .await;
         let addresses: Vec<_> = match found {
             Ok(Ok(addresses)) => addresses.take(ADDRESSES).collect(),
             Ok(Err(error)) => return Err(ClientError::Unreachable(format!("{broker}: {error}"))),
             Err(_) => {
-                return Err(ClientError::Unreachable(format!(
-                    "{broker}: the name look-up gives no answer"
-                )));
+                return Err(ClientError::Unreachable(format!("{broker}: the name look-up gives no answer")));
             }
         };
         let mut failed = ClientError::Unreachable(format!("{broker}: the name has no address"));
@@ -114,12 +111,7 @@ impl Life {
 
     /// One life of a connection.
     pub(super) async fn session(&mut self, connection: Connection, stop: &mut watch::Receiver<bool>) -> End {
-        let Connection {
-            session_present,
-            limits,
-            inbox,
-            lost,
-        } = connection;
+        let Connection { session_present, limits, inbox, lost } = connection;
         let mut broken = lost.subscribe();
         tracing::info!(
             host = %self.setup.config.host, port = self.setup.config.port, session_present, "connected to the broker"
@@ -139,12 +131,8 @@ impl Life {
             Ok(greeted) => greeted,
             Err(error) => return self.ended(error, connected, &lost),
         };
-        let window = usize::from(
-            self.setup
-                .config
-                .max_inflight
-                .min(limits.receive_maximum.unwrap_or(u16::MAX)),
-        );
+        let window =
+            usize::from(self.setup.config.max_inflight.min(limits.receive_maximum.unwrap_or(u16::MAX)));
         let mut drain = Drain::new(&self.setup, &self.topics, &self.client, limits, window, newest);
         let mut announced = self.announced;
         let end = {
@@ -209,10 +197,7 @@ impl Life {
         let mut marker = None;
         if session_present {
             self.marks += 1;
-            let payload = Body::new()
-                .with("run", &self.setup.run)
-                .with("mark", &self.marks)
-                .object();
+            let payload = Body::new().with("run", &self.setup.run).with("mark", &self.marks).object();
             marker = Some(Marker::new(payload.clone()));
             messages.push(Outgoing {
                 topic: self.topics.marker(),
@@ -253,9 +238,7 @@ impl Life {
         if let Some(reason) = reason {
             body = body.with("reason", reason);
         }
-        body = body
-            .with_time(Timestamp::now(), self.setup.clock.is_synced())
-            .with("run", &self.setup.run);
+        body = body.with_time(Timestamp::now(), self.setup.clock.is_synced()).with("run", &self.setup.run);
         if state == State::Online {
             body = body.with("version", env!("CARGO_PKG_VERSION"));
         }
@@ -291,9 +274,5 @@ impl Life {
 }
 
 fn lost_by(reason: Option<&Option<String>>) -> ClientError {
-    ClientError::Lost(
-        reason
-            .and_then(Clone::clone)
-            .unwrap_or_else(|| "the client is gone".to_owned()),
-    )
+    ClientError::Lost(reason.and_then(Clone::clone).unwrap_or_else(|| "the client is gone".to_owned()))
 }

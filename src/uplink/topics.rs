@@ -23,9 +23,7 @@ impl Topics {
     /// Below this prefix.
     #[must_use]
     pub(super) fn new(prefix: &str) -> Self {
-        Self {
-            prefix: prefix.to_owned(),
-        }
+        Self { prefix: prefix.to_owned() }
     }
 
     /// Where a record goes.
@@ -67,11 +65,7 @@ impl Topics {
     /// What the gateway subscribes to.
     #[must_use]
     pub(super) fn filters(&self) -> [String; 3] {
-        [
-            format!("{}/command", self.prefix),
-            format!("{}/+/command", self.prefix),
-            self.marker(),
-        ]
+        [format!("{}/command", self.prefix), format!("{}/+/command", self.prefix), self.marker()]
     }
 
     /// What a message on `topic` is for; `None` when it is for nobody here.
@@ -109,14 +103,8 @@ mod tests {
     fn commands_are_told_from_everything_else() {
         let topics = Topics::new("fieldgate/plant-7");
         let boiler = DeviceId::new("boiler").unwrap();
-        assert_eq!(
-            topics.parse("fieldgate/plant-7/boiler/command"),
-            Some(Inbound::Command(Some(boiler)))
-        );
-        assert_eq!(
-            topics.parse("fieldgate/plant-7/command"),
-            Some(Inbound::Command(None))
-        );
+        assert_eq!(topics.parse("fieldgate/plant-7/boiler/command"), Some(Inbound::Command(Some(boiler))));
+        assert_eq!(topics.parse("fieldgate/plant-7/command"), Some(Inbound::Command(None)));
         assert_eq!(topics.parse("fieldgate/plant-7/marker"), Some(Inbound::Marker));
         for topic in [
             "fieldgate/plant-70/command",
@@ -131,15 +119,8 @@ mod tests {
 
     #[test]
     fn dangerous_response_topics_are_not_used() {
-        for topic in [
-            "",
-            "a/#",
-            "a/+/b",
-            "$SYS/x",
-            "fieldgate/p/boiler/command",
-            "command",
-            &"a".repeat(257),
-        ] {
+        for topic in ["", "a/#", "a/+/b", "$SYS/x", "fieldgate/p/boiler/command", "command", &"a".repeat(257)]
+        {
             assert!(!is_response_topic(topic), "{topic}");
         }
         assert!(is_response_topic("cloud/answers"));

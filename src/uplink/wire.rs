@@ -48,16 +48,11 @@ impl Drop for SocketFile {
 impl Wire {
     /// Connects to the broker within `limit`.
     pub(super) async fn open(address: SocketAddr, limit: Duration) -> io::Result<Self> {
-        let broker = timeout(limit, TcpStream::connect(address))
-            .await
-            .map_err(|_| io::ErrorKind::TimedOut)??;
+        let broker =
+            timeout(limit, TcpStream::connect(address)).await.map_err(|_| io::ErrorKind::TimedOut)??;
         broker.set_nodelay(true)?;
         let (listener, socket) = listen()?;
-        Ok(Self {
-            broker,
-            listener,
-            socket,
-        })
+        Ok(Self { broker, listener, socket })
     }
 
     /// Where paho connects to.
@@ -67,11 +62,7 @@ impl Wire {
 
     /// Carries both ways until paho has closed its end.
     pub(super) async fn carry(self, lost: Lost) {
-        let Self {
-            broker,
-            listener,
-            socket,
-        } = self;
+        let Self { broker, listener, socket } = self;
         let paho = timeout(ACCEPT, accept(&listener)).await;
         drop((listener, socket));
         let Ok(Ok(paho)) = paho else {
@@ -113,9 +104,7 @@ fn listen() -> io::Result<(UnixListener, SocketFile)> {
     let name: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
     let own = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
     // A socket's path has at most 107 bytes, so a deep TMPDIR may be too long.
-    let folders = own
-        .into_iter()
-        .chain([std::env::temp_dir(), Path::new("/tmp").to_owned()]);
+    let folders = own.into_iter().chain([std::env::temp_dir(), Path::new("/tmp").to_owned()]);
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for folder in folders {
         let path = folder.join(format!("fieldgate-{name}.sock"));
@@ -135,10 +124,7 @@ async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
         if peer == Some(std::process::id()) {
             return Ok(stream);
         }
-        tracing::warn!(
-            pid = peer,
-            "another process tried to take the MQTT client's connection"
-        );
+        tracing::warn!(pid = peer, "another process tried to take the MQTT client's connection");
     }
 }
 

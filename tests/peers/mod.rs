@@ -55,12 +55,7 @@ impl Peer {
                 }
             }
         });
-        let mut peer = Self {
-            child,
-            stdin,
-            lines,
-            place: String::new(),
-        };
+        let mut peer = Self { child, stdin, lines, place: String::new() };
         let ready = peer.line();
         ready.strip_prefix("ready ").unwrap().clone_into(&mut peer.place);
         peer
@@ -96,13 +91,7 @@ impl Drop for Peer {
 
 /// A line at that path: 19200 baud, 8N1.
 pub(crate) fn line(path: &str) -> SerialLine {
-    SerialLine {
-        path: path.into(),
-        baud_rate: 19_200,
-        parity: Parity::None,
-        data_bits: 8,
-        stop_bits: 1,
-    }
+    SerialLine { path: path.into(), baud_rate: 19_200, parity: Parity::None, data_bits: 8, stop_bits: 1 }
 }
 
 /// A unit with these points.
@@ -111,11 +100,7 @@ pub(crate) fn device(unit: u8, points: &[(Area, u16, Kind)]) -> Rc<Device> {
         id: PointId::new("point").unwrap(),
         label: None,
         tags: None,
-        address: Address::Register {
-            area,
-            number,
-            bit: None,
-        },
+        address: Address::Register { area, number, bit: None },
         kind,
         order: Order::Abcd,
         scale: 1.into(),
@@ -133,10 +118,7 @@ pub(crate) fn device(unit: u8, points: &[(Area, u16, Kind)]) -> Rc<Device> {
         link: LinkId::new("link").unwrap(),
         label: None,
         tags: None,
-        protocol: Protocol::Modbus {
-            unit,
-            max_registers: 125,
-        },
+        protocol: Protocol::Modbus { unit, max_registers: 125 },
         poll_interval: Duration::from_secs(1),
         patience: Duration::from_millis(500),
         points: points.iter().map(point).collect(),

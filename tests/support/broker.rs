@@ -64,11 +64,7 @@ impl Broker {
             folder.path().display()
         );
         fs::write(folder.path().join("mosquitto.conf"), text).unwrap();
-        Self {
-            port,
-            process: None,
-            folder,
-        }
+        Self { port, process: None, folder }
     }
 
     /// Starts it again on the same port.
@@ -108,10 +104,7 @@ impl Broker {
     }
 
     fn signal(&self, signal: Signal) {
-        self.process
-            .as_ref()
-            .expect("the broker does not run")
-            .signal(signal);
+        self.process.as_ref().expect("the broker does not run").signal(signal);
     }
 
     fn file(&self) -> PathBuf {

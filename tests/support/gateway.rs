@@ -26,10 +26,8 @@ impl Gateway {
     pub fn run_with(folder: &Path, config: &str, environment: &[(&str, &str)]) -> Self {
         let file = folder.join("fieldgate.toml");
         fs::write(&file, config).unwrap();
-        let environment = environment
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
+        let environment =
+            environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         Self::spawn(file, environment)
     }
 
@@ -40,11 +38,7 @@ impl Gateway {
         let process = Process::start("fieldgate run", &mut command);
         // Fails here and now when it refuses the configuration.
         process.wait_line("polling", LIMIT);
-        Self {
-            process,
-            config,
-            environment,
-        }
+        Self { process, config, environment }
     }
 
     /// Ends it at once, as a power cut would.

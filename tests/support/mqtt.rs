@@ -75,11 +75,7 @@ impl Subscriber {
             .args(arguments);
         let process = Process::start(&format!("mosquitto_sub {filter}"), &mut command);
         process.wait_line("Subscribed (mid:", LIMIT);
-        Self {
-            process,
-            read: Cell::new(0),
-            messages: RefCell::default(),
-        }
+        Self { process, read: Cell::new(0), messages: RefCell::default() }
     }
 
     /// Waits until `found` makes something of the messages so far.
@@ -92,9 +88,7 @@ impl Subscriber {
 
     /// Waits for a message that `wanted` accepts.
     pub fn wait_for(&self, what: &str, wanted: impl Fn(&Message) -> bool) -> Message {
-        self.wait(what, LIMIT, |all| {
-            all.iter().find(|message| wanted(message)).cloned()
-        })
+        self.wait(what, LIMIT, |all| all.iter().find(|message| wanted(message)).cloned())
     }
 
     /// Waits for a message on `topic` whose JSON `wanted` accepts.
@@ -158,10 +152,7 @@ impl Records {
             if let Some(name) = message.name() {
                 let payload = message.first_payload();
                 let first = payloads.entry(name).or_insert_with(|| payload.clone());
-                assert_eq!(
-                    *first, payload,
-                    "the record {name:?} came again with another content"
-                );
+                assert_eq!(*first, payload, "the record {name:?} came again with another content");
             }
         }
         Self { payloads }
@@ -176,25 +167,15 @@ impl Records {
 
     /// The numbers of a run that did not come, up to its last one that did.
     pub fn holes(&self, run: u64) -> Vec<u64> {
-        let last = self
-            .payloads
-            .keys()
-            .filter(|(of, _)| *of == run)
-            .map(|(_, seq)| *seq)
-            .max();
+        let last = self.payloads.keys().filter(|(of, _)| *of == run).map(|(_, seq)| *seq).max();
         let came = |seq: &u64| self.payloads.contains_key(&(run, *seq));
         (1..=last.unwrap_or_default()).filter(|seq| !came(seq)).collect()
     }
 
     /// The answers of the scale that came, as it counts them.
     pub fn weighings(&self) -> BTreeSet<u64> {
-        let json = self
-            .payloads
-            .values()
-            .map(|text| serde_json::from_str::<Value>(text).unwrap());
+        let json = self.payloads.values().map(|text| serde_json::from_str::<Value>(text).unwrap());
         let weights = json.filter_map(|json| json["values"]["weight"].as_f64());
-        weights
-            .map(|weight| format!("{}", weight - 0.5).parse().unwrap())
-            .collect()
+        weights.map(|weight| format!("{}", weight - 0.5).parse().unwrap()).collect()
     }
 }

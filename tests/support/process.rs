@@ -38,11 +38,7 @@ impl Process {
         let lines = Arc::new(Lines::default());
         keep(child.stdout.take().unwrap(), Arc::clone(&lines));
         keep(child.stderr.take().unwrap(), Arc::clone(&lines));
-        Self {
-            name: name.to_owned(),
-            child,
-            lines,
-        }
+        Self { name: name.to_owned(), child, lines }
     }
 
     /// Waits until `found` makes something of the lines so far. Fails after `limit`, and at once when the process ended.

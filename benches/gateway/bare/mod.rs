@@ -33,10 +33,7 @@ impl Settings {
         Ok(Self {
             broker: broker.parse()?,
             buffer: buffer.into(),
-            ports: ports
-                .split(',')
-                .map(str::parse)
-                .collect::<std::result::Result<_, _>>()?,
+            ports: ports.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?,
             load: Load {
                 units: units.parse()?,
                 registers: registers.parse()?,
@@ -51,9 +48,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let settings = Settings::read(arguments)?;
     let store = store::open(&settings.buffer)?;
     let tail = Rc::new(Tail::new(crate::micros() / 1_000_000));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut first = 0;
         for port in settings.ports {

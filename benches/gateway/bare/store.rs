@@ -12,17 +12,9 @@ use crate::Result;
 /// What the thread is asked.
 pub(super) enum Request {
     /// Deletes `acked` and inserts `records`, in one synced transaction.
-    Commit {
-        records: Vec<Record>,
-        acked: Vec<u64>,
-        done: oneshot::Sender<()>,
-    },
+    Commit { records: Vec<Record>, acked: Vec<u64>, done: oneshot::Sender<()> },
     /// The oldest records after the number `after`, at most so many.
-    Load {
-        after: u64,
-        limit: u32,
-        rows: oneshot::Sender<Vec<Record>>,
-    },
+    Load { after: u64, limit: u32, rows: oneshot::Sender<Vec<Record>> },
 }
 
 /// Opens the file and starts the thread. It ends with its last sender, or at the first error.

@@ -58,23 +58,14 @@ struct Inner {
 
 impl Tail {
     pub(super) fn new(run: u64) -> Self {
-        Self {
-            run,
-            inner: RefCell::default(),
-            fresh: Notify::new(),
-            space: Notify::new(),
-        }
+        Self { run, inner: RefCell::default(), fresh: Notify::new(), space: Notify::new() }
     }
 
     /// Numbers a message and keeps it.
     pub(super) fn append(&self, device: u16, body: Vec<u8>) {
         let mut inner = self.inner.borrow_mut();
         inner.seq += 1;
-        let record = Record {
-            seq: inner.seq,
-            device,
-            body: body.into(),
-        };
+        let record = Record { seq: inner.seq, device, body: body.into() };
         inner.waiting.push_back((Instant::now(), record));
         self.fresh.notify_one();
     }
@@ -136,11 +127,7 @@ impl Tail {
             inner.cursor
         };
         let (rows, answer) = oneshot::channel();
-        store.send(Request::Load {
-            after,
-            limit: CHUNK,
-            rows,
-        })?;
+        store.send(Request::Load { after, limit: CHUNK, rows })?;
         let rows = answer.await?;
         let mut inner = self.inner.borrow_mut();
         inner.more = rows.len() == CHUNK as usize;
@@ -165,22 +152,13 @@ impl Tail {
     fn unstored(&self) -> Vec<Record> {
         let inner = self.inner.borrow();
         let flying = inner.flying.values().flatten();
-        flying
-            .chain(&inner.waiting)
-            .map(|(_, record)| record.clone())
-            .collect()
+        flying.chain(&inner.waiting).map(|(_, record)| record.clone()).collect()
     }
 
     /// They are on the disk: memory lets go of them.
     fn stored(&self, records: &[Record]) {
         let mut inner = self.inner.borrow_mut();
-        let Inner {
-            flying,
-            waiting,
-            acked,
-            more,
-            ..
-        } = &mut *inner;
+        let Inner { flying, waiting, acked, more, .. } = &mut *inner;
         let mut stored: BTreeSet<u64> = records.iter().map(|record| record.seq).collect();
         waiting.retain(|(_, record)| {
             let gone = stored.remove(&record.seq);
@@ -212,11 +190,7 @@ pub(super) async fn commit(tail: Rc<Tail>, store: mpsc::UnboundedSender<Request>
         }
         let records = if late { tail.unstored() } else { Vec::new() };
         let (done, finished) = oneshot::channel();
-        store.send(Request::Commit {
-            records: records.clone(),
-            acked: acked.clone(),
-            done,
-        })?;
+        store.send(Request::Commit { records: records.clone(), acked: acked.clone(), done })?;
         finished.await?;
         let mut inner = tail.inner.borrow_mut();
         inner.acked.retain(|seq| acked.binary_search(seq).is_err());

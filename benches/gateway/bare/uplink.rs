@@ -61,11 +61,8 @@ async fn drain(tail: &Tail, store: &mpsc::UnboundedSender<Request>, client: &Asy
         while tail.flying() < INFLIGHT
             && let Some(record) = tail.take()
         {
-            let message = Message::new(
-                format!("bench/d{}/readings", record.device),
-                payload(tail.run, &record)?,
-                1,
-            );
+            let message =
+                Message::new(format!("bench/d{}/readings", record.device), payload(tail.run, &record)?, 1);
             let token = client.publish(message);
             acks.push(async move { token.await.map(|()| record.seq) });
         }

@@ -15,16 +15,8 @@ pub(super) const ABOUT: &str = "100 registers a poll, QoS 1. fieldgate: the same
 
 pub(super) fn measure(stage: &mut Stage, kind: Kind) -> Result<Vec<Figure>> {
     let load = match kind {
-        Kind::Fieldgate => Load {
-            units: 12,
-            registers: 100,
-            interval: Duration::from_millis(10),
-        },
-        Kind::Bare => Load {
-            units: 1,
-            registers: 100,
-            interval: Duration::ZERO,
-        },
+        Kind::Fieldgate => Load { units: 12, registers: 100, interval: Duration::from_millis(10) },
+        Kind::Bare => Load { units: 1, registers: 100, interval: Duration::ZERO },
     };
     let mut run = stage.run(kind, load)?;
     run.warm_up(Duration::from_secs(2))?;

@@ -22,26 +22,10 @@ struct Scenario {
 }
 
 const ALL: [Scenario; 4] = [
-    Scenario {
-        name: "steady",
-        about: steady::ABOUT,
-        measure: steady::measure,
-    },
-    Scenario {
-        name: "flat-out",
-        about: flat_out::ABOUT,
-        measure: flat_out::measure,
-    },
-    Scenario {
-        name: "outage",
-        about: outage::ABOUT,
-        measure: outage::measure,
-    },
-    Scenario {
-        name: "start",
-        about: start::ABOUT,
-        measure: start::measure,
-    },
+    Scenario { name: "steady", about: steady::ABOUT, measure: steady::measure },
+    Scenario { name: "flat-out", about: flat_out::ABOUT, measure: flat_out::measure },
+    Scenario { name: "outage", about: outage::ABOUT, measure: outage::measure },
+    Scenario { name: "start", about: start::ABOUT, measure: start::measure },
 ];
 
 /// Runs what `BENCH_SCENARIOS` and `BENCH_GATEWAYS` name, or all of it, and writes the tables to stdout.
@@ -52,10 +36,7 @@ pub(crate) fn conduct() -> Result<()> {
     let mut failed = 0;
     writeln!(out)?;
     machine::describe(&mut out, &stage)?;
-    for scenario in ALL
-        .iter()
-        .filter(|scenario| named("BENCH_SCENARIOS", scenario.name))
-    {
+    for scenario in ALL.iter().filter(|scenario| named("BENCH_SCENARIOS", scenario.name)) {
         writeln!(out, "\n{}: {}", scenario.name, scenario.about)?;
         let mut runs = Runs::default();
         for _ in 0..stage.runs {
@@ -74,10 +55,7 @@ pub(crate) fn conduct() -> Result<()> {
         }
         missed += runs.write(&mut out)?;
     }
-    writeln!(
-        out,
-        "\ntargets missed: {missed}; runs that could not be measured: {failed}"
-    )?;
+    writeln!(out, "\ntargets missed: {missed}; runs that could not be measured: {failed}")?;
     if failed > 0 {
         return Err("not everything could be measured".into());
     }
@@ -91,9 +69,7 @@ fn named(variable: &str, name: &str) -> bool {
 
 /// Milliseconds from the device's answer to the subscriber, sorted.
 fn ages<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<f64> {
-    let mut ages: Vec<_> = rows
-        .map(|row| between(row.device_clock, row.arrival) * 1000.0)
-        .collect();
+    let mut ages: Vec<_> = rows.map(|row| between(row.device_clock, row.arrival) * 1000.0).collect();
     ages.sort_by(f64::total_cmp);
     ages
 }

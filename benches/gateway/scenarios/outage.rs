@@ -13,11 +13,7 @@ use crate::{Result, micros};
 pub(super) const ABOUT: &str = "10 links x 1 device x 10 registers, 10 polls/s each: 1,000 readings/s, QoS 1; the broker \
      is stopped\n  and brought back on its port with its sessions; reconnect.max = 1s";
 
-const LOAD: Load = Load {
-    units: 1,
-    registers: 10,
-    interval: Duration::from_millis(100),
-};
+const LOAD: Load = Load { units: 1, registers: 10, interval: Duration::from_millis(100) };
 
 pub(super) fn measure(stage: &mut Stage, kind: Kind) -> Result<Vec<Figure>> {
     let mut run = stage.run(kind, LOAD)?;
@@ -36,33 +32,17 @@ pub(super) fn measure(stage: &mut Stage, kind: Kind) -> Result<Vec<Figure>> {
     let (rows, _) = run.end()?;
     sound(&rows)?;
     // What the broker had taken before, it delivers by itself: only what was made while it was away counts.
-    let first = rows
-        .arrived(back, u64::MAX)
-        .find(|row| row.ts > gone / 1000)
-        .map(|row| between(back, row.arrival));
+    let first =
+        rows.arrived(back, u64::MAX).find(|row| row.ts > gone / 1000).map(|row| between(back, row.arrival));
     let growth = after.peak.saturating_sub(before.rss);
     let written = count(away.written - before.written) / 1024.0;
     Ok(vec![
-        Figure::aimed(
-            "records missing (by seq)",
-            0,
-            fresh.then(|| count(rows.missing)),
-            Target::Zero,
-        ),
+        Figure::aimed("records missing (by seq)", 0, fresh.then(|| count(rows.missing)), Target::Zero),
         Figure::open("events (losses and others)", 0, count(rows.others)),
         Figure::open("records that came twice", 0, count(rows.repeats)),
-        Figure::open(
-            "longest gap between polls, ms",
-            0,
-            longest_gap(&rows, going, back),
-        ),
+        Figure::open("longest gap between polls, ms", 0, longest_gap(&rows, going, back)),
         Figure::aimed("broker back to first delivery, s", 2, first, Target::Most(2.0)),
-        Figure::aimed(
-            "backlog drained, readings/s",
-            0,
-            drain(&rows, gone, back),
-            Target::Least(50_000.0),
-        ),
+        Figure::aimed("backlog drained, readings/s", 0, drain(&rows, gone, back), Target::Least(50_000.0)),
         Figure::aimed("memory growth, MiB", 2, mebibytes(growth), Target::Most(4.0)),
         Figure::open("written to disk while away, KiB", 0, written),
     ])
@@ -100,21 +80,15 @@ fn longest_gap(rows: &Rows, going: u64, back: u64) -> Option<f64> {
         // The edges count too: a device that stopped being polled shows as a gap up to the return.
         times.extend([*span.start(), *span.end()]);
         times.sort_unstable();
-        times
-            .iter()
-            .zip(times.iter().skip(1))
-            .map(|(one, next)| next - one)
-            .max()
+        times.iter().zip(times.iter().skip(1)).map(|(one, next)| next - one).max()
     });
     longest.max().map(count)
 }
 
 /// The speed of the middle of the backlog: from a tenth of its readings to nine tenths, in readings a second.
 fn drain(rows: &Rows, gone: u64, back: u64) -> Option<f64> {
-    let backlog: Vec<&Row> = rows
-        .arrived(back, u64::MAX)
-        .filter(|row| (gone / 1000..back / 1000).contains(&row.ts))
-        .collect();
+    let backlog: Vec<&Row> =
+        rows.arrived(back, u64::MAX).filter(|row| (gone / 1000..back / 1000).contains(&row.ts)).collect();
     let middle = backlog.get(backlog.len() / 10..backlog.len() * 9 / 10)?;
     let (first, last) = (middle.first()?, middle.last()?);
     Some(readings(middle.iter().copied()) / between(first.arrival, last.arrival))

@@ -17,10 +17,7 @@ pub(super) fn measure(stage: &mut Stage, kind: Kind) -> Result<Vec<Figure>> {
     let started = run.started;
     let (rows, ending) = run.end()?;
     sound(&rows)?;
-    let first = rows
-        .arrived(0, u64::MAX)
-        .next()
-        .map(|row| between(started, row.arrival));
+    let first = rows.arrived(0, u64::MAX).next().map(|row| between(started, row.arrival));
     let size = match kind {
         Kind::Fieldgate => Some(mebibytes(std::fs::metadata(gateway::fieldgate())?.len() / 1024)),
         Kind::Bare => None, // one executable with the conductor, its size says nothing

@@ -11,11 +11,7 @@ use crate::{Result, micros};
 pub(super) const ABOUT: &str =
     "10 links x 1 device x 100 registers, 10 polls/s each: 10,000 readings/s, QoS 1";
 
-pub(super) const LOAD: Load = Load {
-    units: 1,
-    registers: 100,
-    interval: Duration::from_millis(100),
-};
+pub(super) const LOAD: Load = Load { units: 1, registers: 100, interval: Duration::from_millis(100) };
 
 pub(super) fn measure(stage: &mut Stage, kind: Kind) -> Result<Vec<Figure>> {
     let mut run = stage.run(kind, LOAD)?;
@@ -35,21 +31,12 @@ pub(super) fn measure(stage: &mut Stage, kind: Kind) -> Result<Vec<Figure>> {
         Figure::aimed("readings missing (by seq)", 0, count(rows.missing), Target::Zero),
         Figure::open("CPU, seconds", 2, cpu),
         Figure::aimed("CPU, % of one core", 2, 100.0 * cpu / time, Target::Most(2.0)),
-        Figure::aimed(
-            "memory resident, MiB",
-            1,
-            mebibytes(after.rss),
-            Target::Most(14.0),
-        ),
+        Figure::aimed("memory resident, MiB", 1, mebibytes(after.rss), Target::Most(14.0)),
         Figure::open("memory resident at most, MiB", 1, mebibytes(after.peak)),
         Figure::open("device to subscriber, p50, ms", 2, p50),
         Figure::aimed("device to subscriber, p99, ms", 2, p99, Target::Most(10.0)),
         Figure::open("device to subscriber, worst, ms", 2, ages.last().copied()),
         Figure::aimed("written to disk, KiB/s", 2, written, Target::Most(1.0)),
-        Figure::open(
-            "written to disk since the start, KiB",
-            0,
-            count(after.written / 1024),
-        ),
+        Figure::open("written to disk since the start, KiB", 0, count(after.written / 1024)),
     ])
 }

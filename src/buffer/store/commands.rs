@@ -33,8 +33,8 @@ impl Store {
                 None if !begin.enter => return Ok(Begun::Fresh),
                 None => {}
             }
-            tx.prepare_cached("INSERT INTO commands VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL)")?
-                .execute(params![
+            tx.prepare_cached("INSERT INTO commands VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL)")?.execute(
+                params![
                     begin.key.topic(),
                     begin.key.id,
                     begin.digest,
@@ -42,7 +42,8 @@ impl Store {
                     begin.action,
                     begin.reply.to_string(),
                     begin.correlation.as_deref(),
-                ])?;
+                ],
+            )?;
             forget_old_commands(tx, now)?;
             Ok(Begun::Fresh)
         })

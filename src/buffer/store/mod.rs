@@ -94,13 +94,7 @@ impl Store {
     /// For the file at `path`; nothing is opened yet.
     #[must_use]
     pub fn new(path: PathBuf, max_size: u64) -> Self {
-        Self {
-            path,
-            max_size,
-            lock: None,
-            connection: None,
-            records: 0,
-        }
+        Self { path, max_size, lock: None, connection: None, records: 0 }
     }
 
     /// Inserts (or replaces) and deletes in one synced transaction.
@@ -120,11 +114,7 @@ impl Store {
             select(
                 connection,
                 "WHERE (run, seq) > (?1, ?2) ORDER BY run, seq LIMIT ?3",
-                [
-                    to_sql(after.run),
-                    to_sql(after.seq),
-                    i64::try_from(limit).unwrap_or(i64::MAX),
-                ],
+                [to_sql(after.run), to_sql(after.seq), i64::try_from(limit).unwrap_or(i64::MAX)],
             )
         })
     }
@@ -166,10 +156,7 @@ impl Store {
             )?;
             let size: i64 =
                 connection.query_row("SELECT page_size FROM pragma_page_size()", [], |row| row.get(0))?;
-            Ok(Usage {
-                bytes: u64::try_from(pages * size).unwrap_or(0),
-                records,
-            })
+            Ok(Usage { bytes: u64::try_from(pages * size).unwrap_or(0), records })
         })
     }
 

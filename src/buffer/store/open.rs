@@ -37,18 +37,11 @@ impl Store {
 
     fn begin_run(&mut self) -> Result<Opened, StoreError> {
         let found = self.connect()?;
-        let last = found.query_row("SELECT value FROM meta WHERE key = 'run'", [], |row| {
-            row.get::<_, i64>(0)
-        });
-        let last = last
-            .optional()?
-            .and_then(|run| u64::try_from(run).ok())
-            .unwrap_or(0);
+        let last =
+            found.query_row("SELECT value FROM meta WHERE key = 'run'", [], |row| row.get::<_, i64>(0));
+        let last = last.optional()?.and_then(|run| u64::try_from(run).ok()).unwrap_or(0);
         let copy = self.path.with_added_extension("run");
-        let beside = fs::read_to_string(&copy)
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(0);
+        let beside = fs::read_to_string(&copy).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         let seconds = u64::try_from(Timestamp::now().millis() / 1000).unwrap_or(0);
         let run = seconds.max(last.max(beside) + 1);
         found.execute("INSERT OR REPLACE INTO meta VALUES ('run', ?1)", [to_sql(run)])?;
@@ -56,12 +49,7 @@ impl Store {
         let replies = select(&found, "WHERE kind = 0 ORDER BY run, seq LIMIT ?1", [REPLIES])?;
         self.connection = Some(found);
         write_synced(&copy, &format!("{run}\n")).map_err(|error| StoreError::File { path: copy, error })?;
-        Ok(Opened {
-            run,
-            records: self.records,
-            replaced: None,
-            replies,
-        })
+        Ok(Opened { run, records: self.records, replaced: None, replies })
     }
 
     fn lock(&mut self) -> Result<(), StoreError> {
@@ -69,15 +57,8 @@ impl Store {
             return Ok(());
         }
         let path = self.path.with_added_extension("lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path);
-        let file = file.map_err(|error| StoreError::File {
-            path: path.clone(),
-            error,
-        })?;
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|error| StoreError::File { path: path.clone(), error })?;
         match file.try_lock() {
             Ok(()) => self.lock = Some(file),
             Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked(self.path.clone())),
@@ -91,10 +72,7 @@ impl Store {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let found: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if found > SCHEMA_VERSION {
-            return Err(StoreError::Newer {
-                path: self.path.clone(),
-                found,
-            });
+            return Err(StoreError::Newer { path: self.path.clone(), found });
         }
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         // NORMAL would lose acknowledged rows in a power cut; the setting is read back because a library
@@ -104,19 +82,12 @@ impl Store {
         let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
         if synchronous != 2 || mode != "wal" {
             let error = io::Error::other(format!("WAL with full sync refused (got {mode}, {synchronous})"));
-            return Err(StoreError::File {
-                path: self.path.clone(),
-                error,
-            });
+            return Err(StoreError::File { path: self.path.clone(), error });
         }
         let page_size: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
         let pages = self.max_size / u64::try_from(page_size).unwrap_or(4096).max(1) + SPARE_PAGES;
         connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
-        connection.query_row(
-            &format!("PRAGMA journal_size_limit = {WAL_LIMIT}"),
-            [],
-            |_| Ok(()),
-        )?;
+        connection.query_row(&format!("PRAGMA journal_size_limit = {WAL_LIMIT}"), [], |_| Ok(()))?;
         if found == 0 {
             connection.execute_batch(&format!(
                 "BEGIN IMMEDIATE; {} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT",
@@ -129,13 +100,9 @@ impl Store {
     /// Moves a damaged file out of the way; it is never deleted.
     fn move_aside(&mut self) -> Result<PathBuf, StoreError> {
         self.connection = None;
-        let aside = self
-            .path
-            .with_added_extension(format!("corrupt-{}", Timestamp::now().millis()));
-        fs::rename(&self.path, &aside).map_err(|error| StoreError::File {
-            path: self.path.clone(),
-            error,
-        })?;
+        let aside = self.path.with_added_extension(format!("corrupt-{}", Timestamp::now().millis()));
+        fs::rename(&self.path, &aside)
+            .map_err(|error| StoreError::File { path: self.path.clone(), error })?;
         for extension in ["-wal", "-shm"] {
             let mut beside = self.path.clone().into_os_string();
             beside.push(extension);
@@ -151,10 +118,7 @@ impl Store {
 }
 
 fn is_corrupt(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
-    )
+    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
 }
 
 /// Writes a small file so that after a power cut it holds the old text or the new, whole.
@@ -164,9 +128,6 @@ pub(crate) fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }

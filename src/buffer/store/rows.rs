@@ -9,9 +9,7 @@ use crate::record::{Name, Numbered, Record, RecordKind, Topic};
 
 /// Inserts, and says how many rows of the same name it replaced (only events grow).
 pub(super) fn put(tx: &rusqlite::Transaction<'_>, insert: &[Numbered]) -> rusqlite::Result<usize> {
-    let events = insert
-        .iter()
-        .filter(|numbered| numbered.record.kind == RecordKind::Event);
+    let events = insert.iter().filter(|numbered| numbered.record.kind == RecordKind::Event);
     let replaced = remove(tx, events.map(|numbered| &numbered.name))?;
     let mut statement =
         tx.prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
@@ -39,10 +37,7 @@ pub(super) fn remove<'a>(
     names: impl IntoIterator<Item = &'a Name>,
 ) -> rusqlite::Result<usize> {
     let mut statement = tx.prepare_cached("DELETE FROM records WHERE run = ?1 AND seq = ?2")?;
-    names
-        .into_iter()
-        .map(|name| statement.execute([to_sql(name.run), to_sql(name.seq)]))
-        .sum()
+    names.into_iter().map(|name| statement.execute([to_sql(name.run), to_sql(name.seq)])).sum()
 }
 
 pub(super) fn select(
@@ -67,10 +62,7 @@ pub(super) fn select(
             correlation: row.get::<_, Option<Vec<u8>>>(5)?.map(Arc::from),
             made: Timestamp::from_millis(row.get(6)?),
         };
-        Ok(Numbered {
-            name: name(row)?,
-            record,
-        })
+        Ok(Numbered { name: name(row)?, record })
     })?;
     rows.collect()
 }

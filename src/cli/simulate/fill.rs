@@ -29,12 +29,7 @@ enum Form {
     /// The texts for off and on.
     Switch(&'static str, &'static str),
     /// Sign, then so many characters with these before the number, then decimals.
-    Number {
-        sign: &'static str,
-        pad: char,
-        width: usize,
-        decimals: u32,
-    },
+    Number { sign: &'static str, pad: char, width: usize, decimals: u32 },
 }
 
 impl Fill {
@@ -64,16 +59,11 @@ impl Fill {
             Wave::new(&raw, index)
         };
         let whole = Regex::new(&format!("^(?:{group})$")).ok()?;
-        let mut fill = Self {
-            wave,
-            form: Form::Switch("0", "1"),
-        };
+        let mut fill = Self { wave, form: Form::Switch("0", "1") };
         forms(point.kind).into_iter().find(|form| {
             fill.form = *form;
-            let fits = |age: &u64| {
-                fill.text(Duration::from_secs(*age))
-                    .is_some_and(|text| whole.is_match(&text))
-            };
+            let fits =
+                |age: &u64| fill.text(Duration::from_secs(*age)).is_some_and(|text| whole.is_match(&text));
             PROBES.iter().all(fits)
         })?;
         Some(fill)
@@ -84,15 +74,7 @@ impl Fill {
         let value = self.wave.at(age)?;
         match (self.form, value) {
             (Form::Switch(off, on), Value::Bool(is_on)) => Some(if is_on { on } else { off }.to_owned()),
-            (
-                Form::Number {
-                    sign,
-                    pad,
-                    width,
-                    decimals,
-                },
-                value,
-            ) => {
+            (Form::Number { sign, pad, width, decimals }, value) => {
                 let number = wave::number(&value, decimals)?;
                 let sign = if number < 0.0 { "-" } else { sign };
                 let places = usize::try_from(decimals).ok()?;
@@ -110,30 +92,15 @@ impl Fill {
 /// The ways to print a type, the most usual first.
 fn forms(kind: Kind) -> Vec<Form> {
     if kind == Kind::Bool {
-        let pairs = [
-            ("0", "1"),
-            ("off", "on"),
-            ("false", "true"),
-            ("OFF", "ON"),
-            ("FALSE", "TRUE"),
-        ];
+        let pairs = [("0", "1"), ("off", "on"), ("false", "true"), ("OFF", "ON"), ("FALSE", "TRUE")];
         return pairs.map(|(off, on)| Form::Switch(off, on)).to_vec();
     }
-    let decimals: &[u32] = if matches!(kind, Kind::F32 | Kind::F64) {
-        &[1, 2, 3, 0]
-    } else {
-        &[0]
-    };
+    let decimals: &[u32] = if matches!(kind, Kind::F32 | Kind::F64) { &[1, 2, 3, 0] } else { &[0] };
     let mut forms = Vec::new();
     for sign in ["", "+", " "] {
         for decimals in decimals.iter().copied() {
             for pad in [' ', '0'] {
-                forms.extend((0..=WIDEST).map(|width| Form::Number {
-                    sign,
-                    pad,
-                    width,
-                    decimals,
-                }));
+                forms.extend((0..=WIDEST).map(|width| Form::Number { sign, pad, width, decimals }));
             }
         }
     }

@@ -42,11 +42,7 @@ impl FrameMaker {
                 fills.insert(name.clone(), fill);
             }
         }
-        let mut maker = Self {
-            regex: regex.clone(),
-            hir,
-            fills,
-        };
+        let mut maker = Self { regex: regex.clone(), hir, fills };
         if maker.frame(Duration::ZERO).is_none() {
             // A group may be bound by what stands around it; the regex alone decides then.
             maker.fills.clear();
@@ -116,18 +112,11 @@ fn named<'h>(hir: &'h Hir, out: &mut Vec<(&'h str, &'h Hir)>) {
 fn character(class: &Class) -> Option<char> {
     let ranges: Vec<(char, char)> = match class {
         Class::Unicode(class) => class.iter().map(|range| (range.start(), range.end())).collect(),
-        Class::Bytes(class) => class
-            .iter()
-            .map(|range| (range.start().into(), range.end().into()))
-            .collect(),
+        Class::Bytes(class) => class.iter().map(|range| (range.start().into(), range.end().into())).collect(),
     };
     let within = |wanted: &char| ranges.iter().any(|(start, end)| (start..=end).contains(&wanted));
     let visible = || ('!'..='~').find(|wanted| within(wanted));
-    LIKED
-        .into_iter()
-        .find(within)
-        .or_else(visible)
-        .or(ranges.first().map(|(start, _)| *start))
+    LIKED.into_iter().find(within).or_else(visible).or(ranges.first().map(|(start, _)| *start))
 }
 
 #[cfg(test)]
@@ -162,30 +151,12 @@ mod tests {
     fn frames_match_and_their_numbers_move() {
         let text = Kind::String { length: 250 };
         for (pattern, points) in [
-            (
-                r"^(?<a>\w\w),(?<b>[-+ 0-9.]+)kg$",
-                [point("a", text), point("b", Kind::F64)],
-            ),
-            (
-                r"^(?<a>ST|US),(?<b>[+-]\d{6}\.\d) ?(kg|g)$",
-                [point("a", text), point("b", Kind::F32)],
-            ),
-            (
-                r"(?<a>\d+)/(?<b>[+-]?\d{3,5})",
-                [point("a", Kind::U8), point("b", Kind::I16)],
-            ),
-            (
-                r"^T=(?<a> *-?\d+\.\d\d)C(;H=(?<b>\d\d))?$",
-                [point("a", Kind::F64), point("b", Kind::U16)],
-            ),
-            (
-                r"^\x02(?<a>[01]);(?<b>on|off)\x03$",
-                [point("a", Kind::Bool), point("b", Kind::Bool)],
-            ),
-            (
-                r"^w:\s*(?<a>\S+)\s+(?<b>[0-9]{8})$",
-                [point("a", Kind::I32), point("b", Kind::Bcd32)],
-            ),
+            (r"^(?<a>\w\w),(?<b>[-+ 0-9.]+)kg$", [point("a", text), point("b", Kind::F64)]),
+            (r"^(?<a>ST|US),(?<b>[+-]\d{6}\.\d) ?(kg|g)$", [point("a", text), point("b", Kind::F32)]),
+            (r"(?<a>\d+)/(?<b>[+-]?\d{3,5})", [point("a", Kind::U8), point("b", Kind::I16)]),
+            (r"^T=(?<a> *-?\d+\.\d\d)C(;H=(?<b>\d\d))?$", [point("a", Kind::F64), point("b", Kind::U16)]),
+            (r"^\x02(?<a>[01]);(?<b>on|off)\x03$", [point("a", Kind::Bool), point("b", Kind::Bool)]),
+            (r"^w:\s*(?<a>\S+)\s+(?<b>[0-9]{8})$", [point("a", Kind::I32), point("b", Kind::Bcd32)]),
         ] {
             let regex = Regex::new(pattern).unwrap();
             let maker = FrameMaker::new(&regex, &points).unwrap();
@@ -196,11 +167,7 @@ mod tests {
                 for point in &points {
                     let group = found.name(point.id.as_str()).expect("every point has its group");
                     let value = decode(point, &Raw::Text(group.as_str().to_owned()));
-                    assert!(
-                        value.is_ok(),
-                        "{pattern} gives {frame:?}, whose {} is {value:?}",
-                        point.id
-                    );
+                    assert!(value.is_ok(), "{pattern} gives {frame:?}, whose {} is {value:?}", point.id);
                 }
                 seen.push(frame);
             }

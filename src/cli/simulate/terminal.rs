@@ -30,9 +30,7 @@ impl Scratch {
         if self.0.is_none() {
             self.0 = Some(make_folder()?);
         }
-        self.0
-            .as_deref()
-            .ok_or_else(|| io::Error::other("no temporary folder"))
+        self.0.as_deref().ok_or_else(|| io::Error::other("no temporary folder"))
     }
 }
 
@@ -79,12 +77,7 @@ impl Terminal {
             symlink(&target, &path)?;
             path
         };
-        Ok(Self {
-            path,
-            target,
-            stream: Some(stream),
-            held,
-        })
+        Ok(Self { path, target, stream: Some(stream), held })
     }
 
     /// Where a gateway opens it.
@@ -157,11 +150,7 @@ impl Drop for Terminal {
 
 fn pair() -> io::Result<(SerialStream, PathBuf, OwnedFd)> {
     let (stream, other) = SerialStream::pair()?;
-    let target = PathBuf::from(
-        other
-            .name()
-            .ok_or_else(|| io::Error::other("a terminal without a name"))?,
-    );
+    let target = PathBuf::from(other.name().ok_or_else(|| io::Error::other("a terminal without a name"))?);
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     // Not `other` itself: nothing but this file may touch its locks.
     let held = rustix::fs::open(&target, flags, Mode::empty())?;
@@ -171,9 +160,9 @@ fn pair() -> io::Result<(SerialStream, PathBuf, OwnedFd)> {
 /// Nothing lies at the path and its folder is there; what an earlier simulation left behind is removed.
 fn is_free(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => path
-            .parent()
-            .is_some_and(|folder| fs::create_dir_all(folder).is_ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            path.parent().is_some_and(|folder| fs::create_dir_all(folder).is_ok())
+        }
         Ok(found) if found.is_symlink() => {
             let left_behind = fs::read_link(path).is_ok_and(|target| {
                 let gone =
@@ -228,10 +217,7 @@ mod tests {
             let second = Terminal::open(&path, "x", &mut scratch).unwrap();
             assert_ne!(second.path(), path);
             drop(terminal);
-            assert!(
-                fs::symlink_metadata(&path).is_err(),
-                "the link outlived its terminal"
-            );
+            assert!(fs::symlink_metadata(&path).is_err(), "the link outlived its terminal");
         }
     }
 }

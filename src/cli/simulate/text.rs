@@ -43,10 +43,7 @@ impl Talker {
         let start = Instant::now();
         let turn = match request {
             Some(request) => Turn::Asked(request.clone()),
-            None => Turn::Alone {
-                every: (device.poll_interval / 2).max(FASTEST),
-                next: start,
-            },
+            None => Turn::Alone { every: (device.poll_interval / 2).max(FASTEST), next: start },
         };
         Ok(Some(Self { frames, start, turn }))
     }
@@ -97,9 +94,7 @@ fn answers(talkers: &[Talker], pending: &mut Vec<u8>, end: &[u8]) -> Vec<Vec<u8>
     loop {
         let found = talkers.iter().filter_map(|talker| match &talker.turn {
             Turn::Asked(request) => {
-                let at = pending
-                    .windows(request.len())
-                    .position(|window| *window == **request)?;
+                let at = pending.windows(request.len()).position(|window| *window == **request)?;
                 Some((at + request.len(), request.len(), talker))
             }
             Turn::Alone { .. } => None,

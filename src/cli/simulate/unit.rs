@@ -38,12 +38,8 @@ struct Moving {
 impl Unit {
     /// Every point's cells exist; those that cannot be written move.
     pub(super) fn new(points: &[Point]) -> Self {
-        let mut unit = Self {
-            cells: BTreeMap::new(),
-            moving: Vec::new(),
-            start: Instant::now(),
-            moved: None,
-        };
+        let mut unit =
+            Self { cells: BTreeMap::new(), moving: Vec::new(), start: Instant::now(), moved: None };
         for (index, point) in points.iter().enumerate() {
             let Address::Register { area, number, .. } = point.address else {
                 continue;
@@ -55,11 +51,7 @@ impl Unit {
             let mask = mask(point);
             if !point.writable {
                 let wave = Wave::new(point, index);
-                unit.moving.push(Moving {
-                    point: point.clone(),
-                    mask,
-                    wave,
-                });
+                unit.moving.push(Moving { point: point.clone(), mask, wave });
             } else if let Some(value) = wave::initial(point) {
                 put(&mut unit.cells, point, &mask, &value);
             }
@@ -96,9 +88,8 @@ impl Unit {
 
     fn write(&mut self, area: Area, start: u16, cells: &[u16]) -> Result<(), ExceptionCode> {
         let end = usize::from(start) + cells.len();
-        let places: Vec<(Area, u16)> = (usize::from(start)..end)
-            .filter_map(|place| Some((area, u16::try_from(place).ok()?)))
-            .collect();
+        let places: Vec<(Area, u16)> =
+            (usize::from(start)..end).filter_map(|place| Some((area, u16::try_from(place).ok()?))).collect();
         // All of them or none, as a device does it.
         if places.len() != cells.len() || !places.iter().all(|place| self.cells.contains_key(place)) {
             return Err(ExceptionCode::IllegalDataAddress);
@@ -167,11 +158,7 @@ fn put(cells: &mut BTreeMap<(Area, u16), u16>, point: &Point, mask: &[u16], valu
 
 fn bit_mask(point: &Point, bit: Option<u8>) -> u16 {
     let word = 1_u16.checked_shl(bit.unwrap_or(0).into()).unwrap_or(0);
-    if point.order.swaps_bytes() {
-        word.swap_bytes()
-    } else {
-        word
-    }
+    if point.order.swaps_bytes() { word.swap_bytes() } else { word }
 }
 
 /// The bits of its registers that a point owns.
@@ -214,11 +201,7 @@ mod tests {
             id: PointId::new("p").unwrap(),
             label: None,
             tags: None,
-            address: Address::Register {
-                area: Area::Holding,
-                number,
-                bit,
-            },
+            address: Address::Register { area: Area::Holding, number, bit },
             kind,
             order: Order::Abcd,
             scale: Decimal::ONE,
@@ -245,12 +228,7 @@ mod tests {
             for point in &mut points {
                 point.order = order;
             }
-            let values = [
-                Value::Bool(true),
-                Value::Int(5),
-                Value::Int(0xA5),
-                Value::Bool(false),
-            ];
+            let values = [Value::Bool(true), Value::Int(5), Value::Int(0xA5), Value::Bool(false)];
             let mut unit = Unit::new(&points);
             for (point, value) in points.iter().zip(&values) {
                 put(&mut unit.cells, point, &mask(point), value);

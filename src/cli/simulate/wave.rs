@@ -27,12 +27,7 @@ pub(super) enum Wave {
     /// One after the other.
     Turns { values: Vec<Value>, offset: u64 },
     /// Up and down between two numbers.
-    Swing {
-        low: Decimal,
-        step: Decimal,
-        steps: Decimal,
-        period: f64,
-    },
+    Swing { low: Decimal, step: Decimal, steps: Decimal, period: f64 },
 }
 
 impl Wave {
@@ -69,12 +64,7 @@ impl Wave {
                 let turn = (age.as_secs() / DWELL + offset).checked_rem(count)?;
                 values.get(usize::try_from(turn).ok()?).cloned()
             }
-            Self::Swing {
-                low,
-                step,
-                steps,
-                period,
-            } => {
+            Self::Swing { low, step, steps, period } => {
                 let height = 0.5 + 0.5 * (age.as_secs_f64() * TAU / period).sin();
                 let taken = (Decimal::from_f64(height)? * steps).round();
                 Some(Value::Decimal(low + step * taken))
@@ -90,23 +80,15 @@ fn swing(point: &Point, period: f64) -> Option<Wave> {
     let value = |raw: Decimal| raw.checked_mul(step)?.checked_add(point.offset);
     let limits = point.min.zip(point.max);
     let values = VALUES.map(|(low, high)| (low.into(), high.into()));
-    let by_value = limits
-        .into_iter()
-        .chain(values)
-        .filter_map(|(low, high): (Decimal, Decimal)| {
-            let (low, high) = (raw(low)?, raw(high)?);
-            ((high - low).abs() >= FEWEST_STEPS.into()).then_some((low.min(high), low.max(high)))
-        });
+    let by_value = limits.into_iter().chain(values).filter_map(|(low, high): (Decimal, Decimal)| {
+        let (low, high) = (raw(low)?, raw(high)?);
+        ((high - low).abs() >= FEWEST_STEPS.into()).then_some((low.min(high), low.max(high)))
+    });
     let by_raw = RAW.map(|(low, high)| (low.into(), high.into()));
     by_value.chain(by_raw).find_map(|(low, high)| {
         let (first, last) = (value(low)?, value(high)?);
         let fits = |value| encode(point, &Value::Decimal(value)).is_ok();
-        (fits(first) && fits(last)).then_some(Wave::Swing {
-            low: first,
-            step,
-            steps: high - low,
-            period,
-        })
+        (fits(first) && fits(last)).then_some(Wave::Swing { low: first, step, steps: high - low, period })
     })
 }
 
@@ -114,19 +96,10 @@ fn swing(point: &Point, period: f64) -> Option<Wave> {
 pub(super) fn initial(point: &Point) -> Option<Value> {
     let middle = point.min.zip(point.max).and_then(|(min, max)| {
         let middle = (min + max) / Decimal::TWO;
-        let raw = middle
-            .checked_sub(point.offset)?
-            .checked_div(point.scale)?
-            .round();
+        let raw = middle.checked_sub(point.offset)?.checked_div(point.scale)?.round();
         raw.checked_mul(point.scale)?.checked_add(point.offset)
     });
-    let numbers = [
-        middle,
-        Some(Decimal::ZERO),
-        point.min,
-        point.max,
-        Some(point.offset),
-    ];
+    let numbers = [middle, Some(Decimal::ZERO), point.min, point.max, Some(point.offset)];
     let mut candidates: Vec<Value> = numbers.into_iter().flatten().map(Value::Decimal).collect();
     candidates.extend(point.values.values().cloned().map(Value::Text));
     candidates.extend([Value::Bool(false), Value::Text(String::new())]);

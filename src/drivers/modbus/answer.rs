@@ -29,11 +29,7 @@ impl Shape {
             | Request::WriteMultipleRegisters(..) => 4,
             _ => return None,
         };
-        Some(Self {
-            unit,
-            function: request.function_code().value(),
-            bytes: u8::try_from(bytes).ok()?,
-        })
+        Some(Self { unit, function: request.function_code().value(), bytes: u8::try_from(bytes).ok()? })
     }
 }
 
@@ -51,9 +47,7 @@ pub(super) fn read(function: u8, start: u16, count: u16) -> Option<Request<'stat
 /// Checks size and echo of an answer. Bits come in whole bytes, so up to seven more than asked.
 pub(super) fn check(request: &Request<'_>, response: &Response) -> Result<(), DriverError> {
     let size = |what: &str, asked: usize, came: usize| {
-        Err(DriverError::Malformed(format!(
-            "asked for {asked} {what}, got {came}"
-        )))
+        Err(DriverError::Malformed(format!("asked for {asked} {what}, got {came}")))
     };
     match (request, response) {
         (Request::ReadCoils(_, count), Response::ReadCoils(bits))
@@ -85,9 +79,7 @@ pub(super) fn check(request: &Request<'_>, response: &Response) -> Result<(), Dr
             _,
         ) => return Err(unconfirmed(request.function_code().value())),
         _ => {
-            return Err(DriverError::Malformed(
-                "the answer is one to another function".to_owned(),
-            ));
+            return Err(DriverError::Malformed("the answer is one to another function".to_owned()));
         }
     }
     Ok(())
@@ -95,9 +87,7 @@ pub(super) fn check(request: &Request<'_>, response: &Response) -> Result<(), Dr
 
 /// A write whose confirmation does not repeat it.
 pub(super) fn unconfirmed(function: u8) -> DriverError {
-    DriverError::Unconfirmed(format!(
-        "function {function} was confirmed for another place or value"
-    ))
+    DriverError::Unconfirmed(format!("function {function} was confirmed for another place or value"))
 }
 
 #[cfg(test)]
@@ -116,10 +106,7 @@ mod tests {
             );
         };
         let registers = Request::ReadHoldingRegisters(0, 4);
-        assert_eq!(
-            check(&registers, &Response::ReadHoldingRegisters(vec![0; 4])),
-            Ok(())
-        );
+        assert_eq!(check(&registers, &Response::ReadHoldingRegisters(vec![0; 4])), Ok(()));
         malformed(&registers, &Response::ReadHoldingRegisters(vec![0; 2]));
         malformed(&registers, &Response::ReadHoldingRegisters(vec![0; 5]));
         malformed(&registers, &Response::ReadInputRegisters(vec![0; 4]));

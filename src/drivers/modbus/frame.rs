@@ -97,11 +97,7 @@ fn head(bytes: &[u8]) -> Option<(usize, Shape)> {
         0x81..=0x86 | 0x8F | 0x90 => 1,
         _ => return None,
     };
-    let shape = Shape {
-        unit: *unit,
-        function: function & 0x7F,
-        bytes: count,
-    };
+    let shape = Shape { unit: *unit, function: function & 0x7F, bytes: count };
     Some((usize::from(count) + 4, shape))
 }
 
@@ -137,11 +133,7 @@ mod tests {
         let (garbage, found) = frames.next(none);
         let found = found.unwrap();
         assert_eq!((garbage, &found.bytes), (3, &frame));
-        let shape = Shape {
-            unit: 9,
-            function: 3,
-            bytes: 3,
-        };
+        let shape = Shape { unit: 9, function: 3, bytes: 3 };
         assert_eq!((found.shape, found.exception), (shape, false));
         assert_eq!(frames.next(none), (0, None));
         assert_eq!(frames.rest(), 1);

@@ -91,11 +91,7 @@ impl Port {
             quarantine: Quarantine::default(),
             counters: LineCounters::default(),
             character,
-            gap: if line.baud_rate > FAST {
-                FAST_GAP
-            } else {
-                character.mul_f64(3.5)
-            },
+            gap: if line.baud_rate > FAST { FAST_GAP } else { character.mul_f64(3.5) },
             quiet_from: Instant::now(),
             timer: None,
         }
@@ -110,11 +106,7 @@ impl Port {
 
     /// A request is about to be handed to tokio-modbus.
     pub(super) fn begin(&mut self, shape: Shape, probe: bool) {
-        self.asked = Asked {
-            shape: Some(shape),
-            probe,
-            ..Asked::default()
-        };
+        self.asked = Asked { shape: Some(shape), probe, ..Asked::default() };
     }
 
     /// The request is over. Until the next one, whatever comes is late.
@@ -171,9 +163,7 @@ impl Port {
                 return Poll::Ready(Ok(()));
             }
             let until = self.quiet_from;
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
             timer.as_mut().reset(until);
             ready!(timer.as_mut().poll(cx));
         }
@@ -236,9 +226,7 @@ impl Port {
             self.quarantine.sent(shape, self.asked.probe);
         }
         // The terminal took the bytes at once; the line needs its time for them.
-        let time = self
-            .character
-            .saturating_mul(u32::try_from(written).unwrap_or(u32::MAX));
+        let time = self.character.saturating_mul(u32::try_from(written).unwrap_or(u32::MAX));
         self.quiet_from = self.quiet_from.max(Instant::now()) + time;
         Poll::Ready(Ok(written))
     }

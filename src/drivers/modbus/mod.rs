@@ -107,9 +107,7 @@ impl Answer {
             Self::Bits(bits) => bits.get(offset).copied().map(Raw::Bit),
             Self::Words(words) => {
                 let end = offset + usize::from(point.kind.registers());
-                words
-                    .get(offset..end)
-                    .map(|words| Raw::Words(SmallVec::from_slice(words)))
+                words.get(offset..end).map(|words| Raw::Words(SmallVec::from_slice(words)))
             }
         }
     }
@@ -130,19 +128,11 @@ impl Driver for Modbus {
 
     async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError> {
         let Request { device, points, span } = request;
-        let answer = self
-            .read(device, span.area, (span.start, span.count), deadline)
-            .await?;
+        let answer = self.read(device, span.area, (span.start, span.count), deadline).await?;
         let sample = |&index: &usize| {
-            let raw = device
-                .points
-                .get(index)
-                .and_then(|point| answer.raw(point, span.start));
+            let raw = device.points.get(index).and_then(|point| answer.raw(point, span.start));
             // Only a request that was not made by `plan` can miss its points.
-            Sample {
-                point: index,
-                raw: raw.ok_or(Reason::Malformed),
-            }
+            Sample { point: index, raw: raw.ok_or(Reason::Malformed) }
         };
         Ok(points.iter().map(sample).collect())
     }
@@ -166,10 +156,7 @@ impl Driver for Modbus {
                     if (2..=MAX_WRITTEN).contains(&words.len())
                         && words.len() == usize::from(point.kind.registers()) =>
                 {
-                    (
-                        Question::WriteMultipleRegisters(number, words.into()),
-                        point.kind.registers(),
-                    )
+                    (Question::WriteMultipleRegisters(number, words.into()), point.kind.registers())
                 }
                 _ => return Err(unwritable(point)),
             },
@@ -180,14 +167,11 @@ impl Driver for Modbus {
             Err(DriverError::Unconfirmed(text)) => Some(text),
             Err(error) => return Err(error),
         };
-        let answer = self
-            .read(device, plan::read_function(area), (number, count), deadline)
-            .await;
+        let answer = self.read(device, plan::read_function(area), (number, count), deadline).await;
         if let Some(text) = unconfirmed {
             let found = answer.ok().and_then(|answer| answer.raw(point, number));
-            let found = found.map_or("what it has now cannot be read".to_owned(), |raw| {
-                format!("it has {raw:?} now")
-            });
+            let found = found
+                .map_or("what it has now cannot be read".to_owned(), |raw| format!("it has {raw:?} now"));
             return Err(DriverError::Unconfirmed(format!("{text}; {found}")));
         }
         answer?.raw(point, number).ok_or_else(foreign)
@@ -199,11 +183,7 @@ fn foreign() -> DriverError {
 }
 
 fn unwritable(point: &Point) -> DriverError {
-    DriverError::Malformed(format!(
-        "no Modbus write fits {} ({})",
-        point.address,
-        point.kind.name()
-    ))
+    DriverError::Malformed(format!("no Modbus write fits {} ({})", point.address, point.kind.name()))
 }
 
 #[cfg(test)]
@@ -219,10 +199,7 @@ mod tests {
             link: LinkId::new("link").unwrap(),
             label: None,
             tags: None,
-            protocol: Protocol::Modbus {
-                unit: 1,
-                max_registers,
-            },
+            protocol: Protocol::Modbus { unit: 1, max_registers },
             poll_interval: Duration::from_secs(1),
             patience: Duration::from_millis(500),
             points,
@@ -235,11 +212,7 @@ mod tests {
             id: PointId::new("point").unwrap(),
             label: None,
             tags: None,
-            address: Address::Register {
-                area,
-                number,
-                bit: None,
-            },
+            address: Address::Register { area, number, bit: None },
             kind,
             order: Order::Abcd,
             scale: 1.into(),
@@ -258,16 +231,10 @@ mod tests {
     fn a_point_gets_its_own_words_or_nothing() {
         let words = Answer::Words(vec![1, 2, 3]);
         let raw = |number, kind| words.raw(&point(Area::Holding, number, kind), 10);
-        assert_eq!(
-            raw(11, Kind::U32),
-            Some(Raw::Words(SmallVec::from_slice(&[2, 3])))
-        );
+        assert_eq!(raw(11, Kind::U32), Some(Raw::Words(SmallVec::from_slice(&[2, 3]))));
         assert_eq!(raw(12, Kind::U32), None);
         assert_eq!(raw(9, Kind::U16), None);
         let bits = Answer::Bits(vec![false, true]);
-        assert_eq!(
-            bits.raw(&point(Area::Coil, 11, Kind::Bool), 10),
-            Some(Raw::Bit(true))
-        );
+        assert_eq!(bits.raw(&point(Area::Coil, 11, Kind::Bool), 10), Some(Raw::Bit(true)));
     }
 }

@@ -49,11 +49,7 @@ pub(super) fn plan(device: &Rc<Device>, due: &[usize]) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     let mut open: Option<(Place, Vec<usize>)> = None;
     for place in places {
-        let limit = u32::from(if place.function <= 2 {
-            MAX_BITS
-        } else {
-            max_registers
-        });
+        let limit = u32::from(if place.function <= 2 { MAX_BITS } else { max_registers });
         match &mut open {
             Some((span, points))
                 if span.function == place.function
@@ -128,17 +124,9 @@ mod tests {
         );
         assert_eq!(
             spans(&plan(&device, &[0, 1, 2, 3, 4, 5])),
-            [
-                (1, 13, 1, vec![4]),
-                (3, 10, 3, vec![1, 5, 0]),
-                (3, 14, 1, vec![3]),
-                (4, 13, 1, vec![2]),
-            ]
+            [(1, 13, 1, vec![4]), (3, 10, 3, vec![1, 5, 0]), (3, 14, 1, vec![3]), (4, 13, 1, vec![2]),]
         );
-        assert_eq!(
-            spans(&plan(&device, &[3, 0])),
-            [(3, 12, 1, vec![0]), (3, 14, 1, vec![3])]
-        );
+        assert_eq!(spans(&plan(&device, &[3, 0])), [(3, 12, 1, vec![0]), (3, 14, 1, vec![3])]);
     }
 
     #[test]

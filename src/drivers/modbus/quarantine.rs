@@ -158,8 +158,7 @@ impl Quarantine {
 
     /// Somebody waits for an answer of this shape, or once did.
     pub(super) fn awaits(&self, shape: Shape) -> bool {
-        self.unit(shape.unit)
-            .is_some_and(|unit| unit.unanswered.contains(&shape))
+        self.unit(shape.unit).is_some_and(|unit| unit.unanswered.contains(&shape))
     }
 
     fn unit(&self, unit: u8) -> Option<&Debt> {

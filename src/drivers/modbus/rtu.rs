@@ -64,11 +64,7 @@ impl Rtu {
         let result = self.probe_and_ask(unit, request, (start, count), deadline).await;
         let counters = self.counters();
         if counters != self.logged {
-            let LineCounters {
-                stale,
-                garbage,
-                skipped,
-            } = counters;
+            let LineCounters { stale, garbage, skipped } = counters;
             let port = self.settings.path.display();
             tracing::debug!(%port, stale, garbage, skipped, "the line brought what nobody waits for");
             self.logged = counters;
@@ -112,10 +108,7 @@ impl Rtu {
         deadline: Instant,
     ) -> Result<Response, DriverError> {
         let slave = Slave(shape.unit);
-        let mut context = self
-            .context
-            .take()
-            .unwrap_or_else(|| rtu::attach_slave(self.line.clone(), slave));
+        let mut context = self.context.take().unwrap_or_else(|| rtu::attach_slave(self.line.clone(), slave));
         context.set_slave(slave);
         let line = &self.line;
         line.port().begin(shape, probe);

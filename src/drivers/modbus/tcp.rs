@@ -53,11 +53,7 @@ enum Failure {
 impl Tcp {
     /// A link that is not connected yet.
     pub(super) fn new(host: String, port: u16) -> Self {
-        Self {
-            host,
-            port,
-            connection: None,
-        }
+        Self { host, port, connection: None }
     }
 
     /// Connects anew.
@@ -103,10 +99,7 @@ impl Tcp {
         // A request is one small packet that somebody waits for.
         stream.set_nodelay(true).map_err(|error| lost(&error))?;
         let trace = Arc::new(Trace::default());
-        let wire = Wire {
-            stream,
-            trace: Arc::clone(&trace),
-        };
+        let wire = Wire { stream, trace: Arc::clone(&trace) };
         let context = tcp::attach_slave(wire, Slave::tcp_device());
         Ok(Connection { context, trace })
     }
@@ -179,10 +172,9 @@ impl Wire {
         let mut byte = [0];
         match self.stream.try_read(&mut byte) {
             Ok(0) => Some(closed()),
-            Ok(_) => Some(io::Error::new(
-                io::ErrorKind::ConnectionReset,
-                "the device sent what nobody asked",
-            )),
+            Ok(_) => {
+                Some(io::Error::new(io::ErrorKind::ConnectionReset, "the device sent what nobody asked"))
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => Some(error),
         }

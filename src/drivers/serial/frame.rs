@@ -20,12 +20,7 @@ pub(super) struct Frames {
 impl Frames {
     /// `end` must not be empty.
     pub(super) fn new(end: Vec<u8>) -> Self {
-        Self {
-            end,
-            partial: Vec::new(),
-            skipping: false,
-            too_long: 0,
-        }
+        Self { end, partial: Vec::new(), skipping: false, too_long: 0 }
     }
 
     /// Forgets what has begun; the next byte begins a frame.

@@ -57,20 +57,12 @@ impl Serial {
     /// A driver for this line; it opens nothing yet.
     #[must_use]
     pub fn new(line: SerialLine, frame: Frame) -> Self {
-        Self {
-            line,
-            port: None,
-            frames: Frames::new(frame.end),
-            unanswered: true,
-            skipped: 0,
-        }
+        Self { line, port: None, frames: Frames::new(frame.end), unanswered: true, skipped: 0 }
     }
 
     fn port(&mut self) -> Result<&mut SerialStream, DriverError> {
         let path = self.line.path.display();
-        self.port
-            .as_mut()
-            .ok_or_else(|| DriverError::Lost(format!("{path}: the port is not open")))
+        self.port.as_mut().ok_or_else(|| DriverError::Lost(format!("{path}: the port is not open")))
     }
 
     /// Closes the port and says why.
@@ -105,11 +97,7 @@ impl Serial {
                 return Ok(Drained::Noise);
             }
         }
-        Ok(if total == 0 {
-            Drained::Nothing
-        } else {
-            Drained::Silence(total)
-        })
+        Ok(if total == 0 { Drained::Nothing } else { Drained::Silence(total) })
     }
 
     /// Makes sure that the next frame is no answer to an earlier request, as far as silence can tell.
@@ -204,10 +192,7 @@ fn samples(request: &Request, regex: &regex::Regex, frame: &[u8]) -> Option<Vec<
         };
         // A group in an optional part of the regex may have taken no part in the match.
         let raw = group.map(|text| Raw::Text(text.as_str().to_owned()));
-        Sample {
-            point: *index,
-            raw: raw.ok_or(Reason::Malformed),
-        }
+        Sample { point: *index, raw: raw.ok_or(Reason::Malformed) }
     };
     Some(request.points.iter().map(sample).collect())
 }
@@ -227,20 +212,13 @@ impl Driver for Serial {
         if due.is_empty() {
             return Vec::new();
         }
-        vec![Request {
-            device: device.clone(),
-            points: due.to_vec(),
-            span: Span::default(),
-        }]
+        vec![Request { device: device.clone(), points: due.to_vec(), span: Span::default() }]
     }
 
     async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError> {
         let device = request.device.clone();
         let Protocol::Text { request: ask, decode } = &device.protocol else {
-            return Err(DriverError::Malformed(format!(
-                "{} is no serial text device",
-                device.id
-            )));
+            return Err(DriverError::Malformed(format!("{} is no serial text device", device.id)));
         };
         if let Some(ask) = ask {
             self.settle(deadline).await?;

@@ -5,11 +5,7 @@ use proptest::prelude::*;
 use std::collections::VecDeque;
 
 fn shape(function: u8, bytes: u8) -> Shape {
-    Shape {
-        unit: 1,
-        function,
-        bytes,
-    }
+    Shape { unit: 1, function, bytes }
 }
 
 /// One holding register, two, and one input register.
@@ -35,19 +31,10 @@ fn heard(quarantine: &mut Quarantine, it: (u8, u8), exception: bool, newest: (u8
 fn a_request_like_an_unanswered_one_needs_a_probe_and_another_does_not() {
     let quarantine = sent(&[ONE]);
     let before = |(function, bytes), count| quarantine.before(shape(function, bytes), count);
-    assert_eq!(
-        before(ONE, 1),
-        Before::Probe {
-            function: 3,
-            count: 2
-        }
-    );
+    assert_eq!(before(ONE, 1), Before::Probe { function: 3, count: 2 });
     assert_eq!(before(TWO, 2), Before::Send);
     assert_eq!(before(INPUT, 1), Before::Send);
-    let other_unit = Shape {
-        unit: 2,
-        ..shape(3, 3)
-    };
+    let other_unit = Shape { unit: 2, ..shape(3, 3) };
     assert_eq!(quarantine.before(other_unit, 1), Before::Send);
 }
 
@@ -55,11 +42,7 @@ fn a_request_like_an_unanswered_one_needs_a_probe_and_another_does_not() {
 fn probes_alternate_and_are_never_of_the_shape_in_question() {
     for (function, count) in [(1, 1), (1, 8), (1, 9), (2, 2000), (3, 1), (3, 125), (4, 2)] {
         let bytes = |function: u8, count: u16| {
-            let bytes = if function <= 2 {
-                count.div_ceil(8)
-            } else {
-                2 * count
-            };
+            let bytes = if function <= 2 { count.div_ceil(8) } else { 2 * count };
             shape(function, u8::try_from(1 + bytes).unwrap())
         };
         let asked = bytes(function, count);
@@ -75,10 +58,7 @@ fn probes_alternate_and_are_never_of_the_shape_in_question() {
             functions.push(function);
             quarantine.sent(bytes(function, count), true);
         }
-        assert_eq!(
-            functions[0], function,
-            "the same function first: every device knows it"
-        );
+        assert_eq!(functions[0], function, "the same function first: every device knows it");
         assert_ne!(functions[1], function);
         assert_eq!(functions[..2], functions[2..]);
     }
@@ -125,11 +105,7 @@ fn an_exception_is_believed_only_if_it_can_belong_to_nothing_older() {
 fn a_wrong_size_is_told_only_where_it_can_belong_to_nothing_older() {
     let mut quarantine = sent(&[TWO]);
     assert_eq!(heard(&mut quarantine, ONE, false, TWO), Heard::WrongSize);
-    assert_eq!(
-        heard(&mut quarantine, INPUT, false, TWO),
-        Heard::Foreign,
-        "function"
-    );
+    assert_eq!(heard(&mut quarantine, INPUT, false, TWO), Heard::Foreign, "function");
     let mut quarantine = sent(&[ONE, TWO]);
     assert_eq!(heard(&mut quarantine, (3, 7), false, TWO), Heard::Foreign);
 }
@@ -155,10 +131,7 @@ fn silence_ends_it_and_a_frame_starts_the_count_again() {
     for _ in 1..SILENCE {
         quarantine.silent(1);
         quarantine.silent(2);
-        assert!(matches!(
-            quarantine.before(shape(ONE.0, ONE.1), 1),
-            Before::Probe { .. }
-        ));
+        assert!(matches!(quarantine.before(shape(ONE.0, ONE.1), 1), Before::Probe { .. }));
     }
     quarantine.silent(1);
     assert_eq!(quarantine.before(shape(ONE.0, ONE.1), 1), Before::Send);
@@ -342,12 +315,7 @@ proptest! {
 
 #[test]
 fn without_the_quarantine_late_answers_are_believed() {
-    let script = [
-        Behaviour::Good(1),
-        Behaviour::Good(15),
-        Behaviour::Good(1),
-        Behaviour::Lost,
-    ];
+    let script = [Behaviour::Good(1), Behaviour::Good(15), Behaviour::Good(1), Behaviour::Lost];
     let mut without = model(&script, false);
     without.run(100);
     assert!(without.wrong > 10, "the model has no teeth");
