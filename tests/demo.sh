@@ -38,7 +38,8 @@ stop_all() {
 
 folder=$(mktemp -d "${TMPDIR:-/tmp}/fieldgate-demo.XXXXXX")
 trap 'stop_all; rm -rf "$folder"' EXIT
-trap 'exit 130' INT
+# Ctrl-C is how it is meant to end, unless it was to run for a time.
+trap '[ -z "$seconds" ] && exit 0; exit 130' INT
 trap 'exit 143' TERM HUP PIPE
 
 # Ends the demonstration as failed: shows the end of each log, and keeps them all beside what was built.

@@ -18,7 +18,7 @@ fn told_lost(messages: &[Message], run: u64) -> BTreeSet<u64> {
 
 /// Fills a small buffer several times over, and returns what came when the broker was back: the
 /// messages, and the number of the scale's answers at the end.
-fn overflow() -> (Vec<Message>, u64, u64) {
+fn overflow(when_full: &str) -> (Vec<Message>, u64, u64) {
     let folder = tempfile::tempdir().unwrap();
     let mut broker = Broker::persistent();
     let scale = Scale::start();
@@ -32,8 +32,8 @@ fn overflow() -> (Vec<Message>, u64, u64) {
     let device = scale_device(&scale.path, "10ms")
         .replace("(?<weight>", &format!("(?<weight>{groups}"))
         .replace("+)kg$", &format!("+){}kg$", ")".repeat(names.len())));
-    let bounds = "max_size = \"1MiB\"\n[mqtt]";
-    let config = head(folder.path(), &broker).replace("[mqtt]", bounds) + &device + &points;
+    let bounds = format!("max_size = \"1MiB\"\nwhen_full = \"{when_full}\"\n[mqtt]");
+    let config = head(folder.path(), &broker).replace("[mqtt]", &bounds) + &device + &points;
     let mut gateway = Gateway::run(folder.path(), &config);
     let reading = watcher.wait_json("fieldgate/g/scale/readings", "a reading", |_| true);
     assert!(reading.to_string().len() > 2_000, "{reading}");
@@ -59,7 +59,7 @@ fn overflow() -> (Vec<Message>, u64, u64) {
 
 #[test]
 fn the_oldest_go_and_every_one_of_them_is_named() {
-    let (messages, filled_from, goal) = overflow();
+    let (messages, filled_from, goal) = overflow("drop-oldest");
     let records = Records::of(&messages);
     let weighings = records.weighings();
     let gone: Vec<u64> = (filled_from..goal).filter(|weighing| !weighings.contains(weighing)).collect();
@@ -68,4 +68,23 @@ fn the_oldest_go_and_every_one_of_them_is_named() {
     let (first, last) = (gone[0], gone[gone.len() - 1]);
     assert!(first < filled_from + 100, "the first lost is {first}, the outage began at {filled_from}");
     assert!(last < goal - 150, "the last lost is {last}, the broker was back before {goal}");
+}
+
+#[test]
+fn the_newest_go_when_it_is_told_so() {
+    let (messages, filled_from, goal) = overflow("drop-newest");
+    let weighings = Records::of(&messages).weighings();
+    let gone: Vec<u64> = (filled_from..goal)
+        .filter(|weighing| !weighings.contains(weighing))
+        .collect();
+    assert!(
+        gone.len() > 500,
+        "only {} were lost: the buffer was not full",
+        gone.len()
+    );
+    assert!(
+        gone[0] > filled_from + 50,
+        "the first lost is {}, the outage began at {filled_from}",
+        gone[0]
+    );
 }
