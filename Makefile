@@ -36,7 +36,7 @@ lint: ## formatting and clippy, as CI wants them
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 deny: ## licences, sources and advisories of the dependencies (needs cargo-deny)
-	$(CARGO) deny --locked check --config .deny.toml
+	$(CARGO) deny --locked check
 
 clean: ## remove what was built and the tests' Python folder
 	$(CARGO) clean
