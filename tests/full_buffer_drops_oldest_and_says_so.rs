@@ -74,17 +74,7 @@ fn the_oldest_go_and_every_one_of_them_is_named() {
 fn the_newest_go_when_it_is_told_so() {
     let (messages, filled_from, goal) = overflow("drop-newest");
     let weighings = Records::of(&messages).weighings();
-    let gone: Vec<u64> = (filled_from..goal)
-        .filter(|weighing| !weighings.contains(weighing))
-        .collect();
-    assert!(
-        gone.len() > 500,
-        "only {} were lost: the buffer was not full",
-        gone.len()
-    );
-    assert!(
-        gone[0] > filled_from + 50,
-        "the first lost is {}, the outage began at {filled_from}",
-        gone[0]
-    );
+    let gone: Vec<u64> = (filled_from..goal).filter(|weighing| !weighings.contains(weighing)).collect();
+    assert!(gone.len() > 500, "only {} were lost: the buffer was not full", gone.len());
+    assert!(gone[0] > filled_from + 50, "the first lost is {}, the outage began at {filled_from}", gone[0]);
 }

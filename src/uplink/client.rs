@@ -15,8 +15,8 @@ use crate::config::{Secret, Version};
 /// More than the fixed and variable header and the properties of any PUBLISH of ours take, topic, payload and
 /// correlation apart.
 const HEADER: usize = 32;
-/// An answer of the MQTT library takes at most this long, whatever was asked; after that it hangs.
-const HANG: Duration = Duration::from_secs(120);
+/// An answer of the MQTT library takes at most this long, a connect apart; after that it hangs.
+const HANG: Duration = Duration::from_secs(60);
 
 /// How a connection is made.
 #[derive(Clone, Debug)]
@@ -144,21 +144,22 @@ impl Client {
     }
 
     pub(super) async fn connect(&self, options: Options) -> Result<Connection, ClientError> {
-        self.ask(|answer| Call::Connect(Box::new(options), answer)).await?
+        let limit = options.connect_timeout + HANG;
+        self.ask(limit, |answer| Call::Connect(Box::new(options), answer)).await?
     }
 
     /// Hands messages to paho; each delivery resolves by itself.
     pub(super) async fn publish(&self, messages: Vec<Outgoing>) -> Result<Vec<Delivery>, ClientError> {
-        self.ask(|answer| Call::Publish(messages, answer)).await
+        self.ask(HANG, |answer| Call::Publish(messages, answer)).await
     }
 
     pub(super) async fn subscribe(&self, filters: Vec<String>) -> Result<(), ClientError> {
-        self.ask(|answer| Call::Subscribe(filters, answer)).await?
+        self.ask(HANG, |answer| Call::Subscribe(filters, answer)).await?
     }
 
     /// Sends DISCONNECT, so that the broker does not publish the will.
     pub(super) async fn disconnect(&self) -> Result<(), ClientError> {
-        self.ask(Call::Disconnect).await
+        self.ask(HANG, Call::Disconnect).await
     }
 
     /// Closes the connection without a word: the broker publishes the will.
@@ -168,10 +169,14 @@ impl Client {
         }
     }
 
-    async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, ClientError> {
+    async fn ask<T>(
+        &self,
+        limit: Duration,
+        call: impl FnOnce(oneshot::Sender<T>) -> Call,
+    ) -> Result<T, ClientError> {
         let gone = || ClientError::Lost("the client thread is gone".to_owned());
         let (answer, asked) = oneshot::channel();
         self.calls.send(call(answer)).map_err(|_| gone())?;
-        timeout(HANG, asked).await.map_err(|_| ClientError::Stuck)?.map_err(|_| gone())
+        timeout(limit, asked).await.map_err(|_| ClientError::Stuck)?.map_err(|_| gone())
     }
 }

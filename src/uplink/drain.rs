@@ -1,6 +1,7 @@
 //! Records out of the buffer to the broker, and acknowledgements back. Credits bound it: never more than the
 //! window is out, so no queue can fill up.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, LocalBoxFuture};
@@ -57,6 +58,8 @@ pub(super) struct Drain<'a> {
     newest: Name,
     /// Since when the broker denies records.
     denied: Option<Instant>,
+    /// Replies out on topics that their senders chose.
+    foreign: BTreeSet<Name>,
     out: FuturesUnordered<BoxFuture<'static, Delivered>>,
 }
 
@@ -70,7 +73,17 @@ impl<'a> Drain<'a> {
         newest: Name,
     ) -> Self {
         let out = FuturesUnordered::new();
-        Self { setup, topics, client, limits, window: window.max(1), newest, denied: None, out }
+        Self {
+            setup,
+            topics,
+            client,
+            limits,
+            window: window.max(1),
+            newest,
+            denied: None,
+            foreign: BTreeSet::new(),
+            out,
+        }
     }
 
     /// Publishes until the connection fails.
@@ -105,6 +118,19 @@ impl<'a> Drain<'a> {
         }
     }
 
+    /// How often each reply on a sender's topic was out when a connection broke, with this one.
+    pub(super) fn foreign_tries(&self, before: &BTreeMap<Name, u32>) -> BTreeMap<Name, u32> {
+        self.foreign.iter().map(|name| (*name, before.get(name).copied().unwrap_or(0) + 1)).collect()
+    }
+
+    /// Takes a reply back that the broker breaks the connection for.
+    pub(super) async fn give_up(&self, name: Name) {
+        self.set_aside(name, Origin::Foreign, "the broker broke each connection that it was sent on").await;
+        if self.setup.ack.send(Ack(vec![name])).await.is_err() {
+            tracing::error!("the buffer is gone");
+        }
+    }
+
     /// Waits for the acknowledgements of what is out.
     pub(super) async fn settle(&mut self) {
         while let Some(done) = self.out.next().await {
@@ -135,6 +161,9 @@ impl<'a> Drain<'a> {
         }
         let deliveries = self.client.publish(messages).await?;
         for ((name, origin), delivery) in names.into_iter().zip(deliveries) {
+            if origin == Origin::Foreign {
+                self.foreign.insert(name);
+            }
             self.out.push(async move { (name, origin, delivered(delivery.await)) }.boxed());
         }
         Ok(())
@@ -161,6 +190,9 @@ impl<'a> Drain<'a> {
         let mut failed = None;
         let mut next = Some(first);
         while let Some((name, origin, result)) = next {
+            if result.is_ok() {
+                self.foreign.remove(&name);
+            }
             match result {
                 Ok(()) => names.push(name),
                 Err(ClientError::Unwanted(reason)) => {

@@ -3,6 +3,8 @@
 //! The actor is a shell; [`run`] is the loop over connections, [`session`] one life of a connection. A session
 //! drains the buffer, announces what is retained and listens for commands, until one of them fails.
 
+use std::collections::BTreeMap;
+
 use actix::prelude::*;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -106,6 +108,7 @@ async fn run(setup: Setup, mut stop: watch::Receiver<bool>) {
         has_subscribed: false,
         marks: 0,
         backoff: Backoff::new(setup.config.reconnect_min, setup.config.reconnect_max),
+        tries: BTreeMap::new(),
         outage: None,
         setup,
     };

@@ -1,5 +1,6 @@
 //! One life of the connection to the broker, and the wait for the next.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -29,6 +30,9 @@ const REFUSED_WAIT: Duration = Duration::from_secs(30);
 const ADDRESSES: usize = 4;
 /// A connection that lasted this long was a good one: the next try is a first one again.
 const STABLE: Duration = Duration::from_secs(10);
+/// A reply on a topic that its sender chose is sent this often. Some brokers answer a forbidden topic by breaking
+/// the connection, and anybody may name one.
+const FOREIGN_TRIES: u32 = 3;
 /// At an orderly stop, records in flight get this long to be acknowledged ...
 const SETTLE: Duration = Duration::from_secs(2);
 /// ... and the offline status this long to leave.
@@ -56,6 +60,8 @@ pub(super) struct Life {
     pub(super) has_subscribed: bool,
     pub(super) marks: u64,
     pub(super) backoff: Backoff,
+    /// How often a reply on a sender's topic was out when a connection broke.
+    pub(super) tries: BTreeMap<Name, u32>,
     /// Since when there is no connection.
     pub(super) outage: Option<Instant>,
 }
@@ -163,7 +169,15 @@ impl Life {
                 self.farewell().await;
                 End::Stopped
             }
-            End::Lost(error) => self.ended(error, connected, &lost),
+            End::Lost(error) => {
+                let tries = drain.foreign_tries(&self.tries);
+                for (name, _) in tries.iter().filter(|(_, tries)| **tries >= FOREIGN_TRIES) {
+                    drain.give_up(*name).await;
+                }
+                drop(drain);
+                self.tries = tries;
+                self.ended(error, connected, &lost)
+            }
         }
     }
 
