@@ -173,8 +173,10 @@ impl Setup {
                         }
                     }
                 }
-                let result = poll_result(&device, &poll);
+                let mut result = poll_result(&device, &poll);
                 if task == Task::Poll {
+                    // It asks for a message, and that names the bad points itself.
+                    result.error.take_if(|_| poll.is_answered());
                     let report = poll.report();
                     schedule.done(&device.id, poll.begun(), poll.is_answered());
                     self.publish(&mut poll, report).await;
