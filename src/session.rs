@@ -28,6 +28,12 @@ impl Backoff {
         wait.mul_f64(1.0 - JITTER * fastrand::f64())
     }
 
+    /// Nothing has failed since it last worked: the failure now is worth a warning, the next ones are not.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.next.is_zero()
+    }
+
     /// It worked: the next failure is a first one again.
     pub fn reset(&mut self) {
         self.next = Duration::ZERO;

@@ -32,7 +32,7 @@ impl Life<'_> {
     pub(super) async fn session(self, driver: &mut dyn Driver) -> Result<(), DriverError> {
         let Life { setup, jobs, held, schedule, backoff, stop } = self;
         if let Err(error) = driver.open(Instant::now() + setup.config.timeout).await {
-            setup.say_offline(schedule, &error).await;
+            setup.say_offline(schedule, &error, backoff.is_fresh()).await;
             return Err(error);
         }
         schedule.plan(driver);
@@ -114,8 +114,12 @@ impl Setup {
     }
 
     /// The link cannot be opened: every device says so.
-    async fn say_offline(&self, schedule: &Schedule, error: &DriverError) {
-        tracing::warn!(link = %self.config.id, %error, "cannot be opened");
+    async fn say_offline(&self, schedule: &Schedule, error: &DriverError, is_first: bool) {
+        if is_first {
+            tracing::warn!(link = %self.config.id, %error, "cannot be opened");
+        } else {
+            tracing::debug!(link = %self.config.id, %error, "still cannot be opened");
+        }
         for device in schedule.devices() {
             let mut poll = Poll::offline(device);
             let mut report = poll.report();
