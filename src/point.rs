@@ -157,6 +157,30 @@ pub struct Point {
     pub max: Option<Decimal>,
 }
 
+impl Point {
+    /// A point as its least configuration gives it: unscaled, in Modbus order, not writable.
+    #[must_use]
+    pub fn new(id: PointId, address: Address, kind: Kind) -> Self {
+        Self {
+            id,
+            label: None,
+            tags: None,
+            address,
+            kind,
+            order: Order::Abcd,
+            scale: Decimal::ONE,
+            offset: Decimal::ZERO,
+            unit: None,
+            bits: None,
+            invalid: Vec::new(),
+            values: BTreeMap::new(),
+            writable: false,
+            min: None,
+            max: None,
+        }
+    }
+}
+
 /// A driver's raw answer for one point.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {

@@ -19,8 +19,7 @@ use fieldgate::address::Address;
 use fieldgate::config::{Frame, LinkConfig, Parity, SerialLine, Transport};
 use fieldgate::decode::decode;
 use fieldgate::drivers::{Driver, DriverError, create};
-use fieldgate::point::{Device, DeviceId, Kind, LinkId, Order, Point, PointId, Protocol, Raw, Value};
-use rust_decimal::Decimal;
+use fieldgate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol, Raw, Value};
 use tokio::time::Instant;
 
 /// Far more than any of this takes on a busy machine.
@@ -106,23 +105,7 @@ fn python(home: &Path) -> PathBuf {
 }
 
 fn device(request: Option<&str>) -> Rc<Device> {
-    let point = |id: &str, kind| Point {
-        id: PointId::new(id).unwrap(),
-        label: None,
-        tags: None,
-        address: Address::Name(id.to_owned()),
-        kind,
-        order: Order::Abcd,
-        scale: Decimal::ONE,
-        offset: Decimal::ZERO,
-        unit: None,
-        bits: None,
-        invalid: Vec::new(),
-        values: std::collections::BTreeMap::new(),
-        writable: false,
-        min: None,
-        max: None,
-    };
+    let point = |id: &str, kind| Point::new(PointId::new(id).unwrap(), Address::Name(id.to_owned()), kind);
     Rc::new(Device {
         id: DeviceId::new("scale").unwrap(),
         link: LinkId::new("scale").unwrap(),

@@ -1,31 +1,20 @@
 //! What the tests of this module share.
 
-use std::collections::BTreeMap;
-
 use rust_decimal::Decimal;
 use smallvec::SmallVec;
 
 use crate::address::{Address, Area};
-use crate::point::{Kind, Order, Point, PointId, Raw};
+use crate::point::{Kind, Point, PointId, Raw};
 
 /// A plain point of this type.
 pub(super) fn point(kind: Kind) -> Point {
     Point {
-        id: PointId::new("setpoint").unwrap(),
-        label: None,
-        tags: None,
-        address: Address::Register { area: Area::Holding, number: 40, bit: None },
-        kind,
-        order: Order::Abcd,
-        scale: Decimal::ONE,
-        offset: Decimal::ZERO,
-        unit: None,
-        bits: None,
-        invalid: Vec::new(),
-        values: BTreeMap::new(),
         writable: true,
-        min: None,
-        max: None,
+        ..Point::new(
+            PointId::new("setpoint").unwrap(),
+            Address::Register { area: Area::Holding, number: 40, bit: None },
+            kind,
+        )
     }
 }
 

@@ -136,29 +136,19 @@ impl Driver for Simulator {
 
 #[cfg(test)]
 mod tests {
-    use rust_decimal::Decimal;
 
     use super::*;
     use crate::decode::{decode, encode};
-    use crate::point::{LinkId, Order, Protocol, Value};
+    use crate::point::{LinkId, Protocol, Value};
 
     fn device(points: &[(&str, Kind)]) -> Rc<Device> {
         let points = points.iter().map(|(signal, kind)| Point {
-            id: PointId::new(&format!("{signal}-{}", kind.name())).unwrap(),
-            label: None,
-            tags: None,
-            address: Address::Name((*signal).to_owned()),
-            kind: *kind,
-            order: Order::Abcd,
-            scale: Decimal::ONE,
-            offset: Decimal::ZERO,
-            unit: None,
-            bits: None,
-            invalid: Vec::new(),
-            values: std::collections::BTreeMap::new(),
             writable: true,
-            min: None,
-            max: None,
+            ..Point::new(
+                PointId::new(&format!("{signal}-{}", kind.name())).unwrap(),
+                Address::Name((*signal).to_owned()),
+                *kind,
+            )
         });
         Rc::new(Device {
             id: DeviceId::new("demo").unwrap(),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use async_trait::async_trait;
-use rust_decimal::Decimal;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Execute, Link, Setup, Stop, Task, TaskError};
@@ -15,7 +14,7 @@ use crate::buffer::Append;
 use crate::clock::Clock;
 use crate::config::{LinkConfig, Transport};
 use crate::drivers::{Driver, DriverError, Request, Span};
-use crate::point::{Device, DeviceId, Kind, LinkId, Order, Point, PointId, Protocol, Raw, Sample};
+use crate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol, Raw, Sample};
 use crate::record::{Name, RecordKind};
 use crate::status::{Report, State};
 
@@ -112,21 +111,12 @@ impl Handler<Report> for Sink {
 
 fn point(id: &str) -> Point {
     Point {
-        id: PointId::new(id).unwrap(),
-        label: None,
-        tags: None,
-        address: Address::Register { area: Area::Holding, number: 0, bit: None },
-        kind: Kind::U16,
-        order: Order::Abcd,
-        scale: Decimal::ONE,
-        offset: Decimal::ZERO,
-        unit: None,
-        bits: None,
-        invalid: Vec::new(),
-        values: std::collections::BTreeMap::new(),
         writable: true,
-        min: None,
-        max: None,
+        ..Point::new(
+            PointId::new(id).unwrap(),
+            Address::Register { area: Area::Holding, number: 0, bit: None },
+            Kind::U16,
+        )
     }
 }
 

@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use fieldgate::address::{Address, Area};
 use fieldgate::config::{Parity, SerialLine};
-use fieldgate::point::{Device, DeviceId, Kind, LinkId, Order, Point, PointId, Protocol};
+use fieldgate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol};
 use tokio::time::Instant;
 
 /// How long a peer may take to say something, on a loaded machine.
@@ -97,21 +96,8 @@ pub(crate) fn line(path: &str) -> SerialLine {
 /// A unit with these points.
 pub(crate) fn device(unit: u8, points: &[(Area, u16, Kind)]) -> Rc<Device> {
     let point = |&(area, number, kind): &(Area, u16, Kind)| Point {
-        id: PointId::new("point").unwrap(),
-        label: None,
-        tags: None,
-        address: Address::Register { area, number, bit: None },
-        kind,
-        order: Order::Abcd,
-        scale: 1.into(),
-        offset: 0.into(),
-        unit: None,
-        bits: None,
-        invalid: Vec::new(),
-        values: BTreeMap::new(),
         writable: true,
-        min: None,
-        max: None,
+        ..Point::new(PointId::new("point").unwrap(), Address::Register { area, number, bit: None }, kind)
     };
     Rc::new(Device {
         id: DeviceId::new("device").unwrap(),

@@ -121,30 +121,13 @@ fn character(class: &Class) -> Option<char> {
 
 #[cfg(test)]
 mod tests {
-    use rust_decimal::Decimal;
 
     use super::*;
     use crate::decode::decode;
-    use crate::point::{Kind, Order, PointId, Raw};
+    use crate::point::{Kind, PointId, Raw};
 
     fn point(name: &str, kind: Kind) -> Point {
-        Point {
-            id: PointId::new(name).unwrap(),
-            label: None,
-            tags: None,
-            address: Address::Name(name.to_owned()),
-            kind,
-            order: Order::Abcd,
-            scale: Decimal::ONE,
-            offset: Decimal::ZERO,
-            unit: None,
-            bits: None,
-            invalid: Vec::new(),
-            values: std::collections::BTreeMap::new(),
-            writable: false,
-            min: None,
-            max: None,
-        }
+        Point::new(PointId::new(name).unwrap(), Address::Name(name.to_owned()), kind)
     }
 
     #[test]

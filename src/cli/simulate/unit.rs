@@ -198,21 +198,12 @@ mod tests {
 
     fn point(kind: Kind, number: u16, bit: Option<u8>, bits: Option<(u8, u8)>) -> Point {
         Point {
-            id: PointId::new("p").unwrap(),
-            label: None,
-            tags: None,
-            address: Address::Register { area: Area::Holding, number, bit },
-            kind,
-            order: Order::Abcd,
-            scale: Decimal::ONE,
-            offset: Decimal::ZERO,
-            unit: None,
             bits,
-            invalid: Vec::new(),
-            values: BTreeMap::new(),
-            writable: false,
-            min: None,
-            max: None,
+            ..Point::new(
+                PointId::new("p").unwrap(),
+                Address::Register { area: Area::Holding, number, bit },
+                kind,
+            )
         }
     }
 

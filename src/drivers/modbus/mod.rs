@@ -189,7 +189,7 @@ fn unwritable(point: &Point) -> DriverError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::point::{DeviceId, Kind, LinkId, Order, PointId};
+    use crate::point::{DeviceId, Kind, LinkId, PointId};
     use std::time::Duration;
 
     /// A device with these points, for the tests of this folder.
@@ -209,21 +209,8 @@ mod tests {
     /// A plain point, for the tests of this folder.
     pub(super) fn point(area: Area, number: u16, kind: Kind) -> Point {
         Point {
-            id: PointId::new("point").unwrap(),
-            label: None,
-            tags: None,
-            address: Address::Register { area, number, bit: None },
-            kind,
-            order: Order::Abcd,
-            scale: 1.into(),
-            offset: 0.into(),
-            unit: None,
-            bits: None,
-            invalid: Vec::new(),
-            values: std::collections::BTreeMap::new(),
             writable: true,
-            min: None,
-            max: None,
+            ..Point::new(PointId::new("point").unwrap(), Address::Register { area, number, bit: None }, kind)
         }
     }
 
