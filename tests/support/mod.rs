@@ -12,10 +12,15 @@
 )]
 
 mod broker;
+pub mod cut;
+pub mod disk;
 mod gateway;
+pub mod ledger;
+pub mod load;
 mod mqtt;
 mod peers;
 mod process;
+pub mod specimen;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -34,6 +39,11 @@ pub use self::{
 
 /// How long a test waits for what must happen. Far more than it takes, so that a busy machine fails nothing.
 pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// How often a test tries: so many times in `make test`, and so many with SOAK set, as `make soak` does.
+pub fn rounds(quick: usize, full: usize) -> usize {
+    if std::env::var_os("SOAK").is_some() { full } else { quick }
+}
 
 /// A port nobody listens on.
 ///

@@ -1,0 +1,201 @@
+//! A power cut at any instant leaves a buffer that opens, holds every record whose commit was acknowledged, none
+//! that was deleted, and nothing else.
+//!
+//! A child uses the real store while every write and sync of it is recorded; then the power goes at random places
+//! of that recording (`support/cut.rs`), and the real store opens what is left.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use fastrand::Rng;
+use support::cut::Disk;
+use support::disk::{Change, changes, preload, quick_folder, record};
+use support::ledger::{Ledger, Wrong};
+use support::load::{Load, prepare, work};
+use support::rounds;
+
+/// Images that are made of one recording.
+const IMAGES: usize = 250;
+/// Failures that are shown.
+const SHOWN: usize = 5;
+
+#[test]
+#[ignore = "the child of the others"]
+fn child() {
+    work();
+}
+
+#[test]
+fn no_power_cut_loses_what_was_acknowledged() {
+    let images = rounds(1_500, 20_000);
+    let recordings = images.div_ceil(IMAGES);
+    let next = AtomicUsize::new(0);
+    let results: Vec<Found> = thread::scope(|scope| {
+        let one = || {
+            let mut found = Found::default();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= recordings {
+                    return found;
+                }
+                found.add(Recording::make(seed as u64).cut(IMAGES));
+            }
+        };
+        let workers: Vec<_> = (0..2).map(|_| scope.spawn(one)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    let mut all = Found::default();
+    for found in results {
+        all.add(found);
+    }
+    println!("{all:?}");
+    assert_eq!(all.images, recordings * IMAGES);
+    assert!(all.wrong.is_empty(), "{} of {} images are wrong:\n{}", all.wrong.len(), all.images, all.shown());
+    // The recordings hold what they are made for.
+    assert!(all.rewinds > recordings / 2 && all.between > images / 4, "{all:?}");
+}
+
+#[test]
+fn fewer_syncs_do_lose_what_was_acknowledged() {
+    let mut recording = Recording::make(1 << 32);
+    recording.sync_as_normal();
+    let mut found = recording.cut(rounds(100, 1_000));
+    println!("{} of {} images lost something", found.wrong.len(), found.images);
+    assert!(found.wrong.len() > found.images / 10, "the proof above sees no losses: {found:?}");
+    found.wrong.retain(|(_, wrong)| matches!(wrong, Wrong::File(_)));
+    assert!(found.wrong.is_empty(), "fewer syncs lose records, but damage nothing:\n{}", found.shown());
+}
+
+/// What one use of the store did to its files.
+struct Recording {
+    seed: u64,
+    before: Disk,
+    changes: Vec<Change>,
+}
+
+/// What became of the images.
+#[derive(Debug, Default)]
+struct Found {
+    images: usize,
+    /// Where, and what.
+    wrong: Vec<(String, Wrong)>,
+    /// Times that the log began anew over an old one: it was folded into the file while in use.
+    rewinds: usize,
+    /// Images with a commit under way.
+    between: usize,
+}
+
+impl Recording {
+    /// Several children after each other, some of which do not close the store.
+    fn make(seed: u64) -> Self {
+        let folder = quick_folder();
+        let outside = tempfile::tempdir().unwrap();
+        let library = preload("disk", outside.path());
+        let (used, log) = (folder.path().join("store"), outside.path().join("log"));
+        fs::create_dir(&used).unwrap();
+        prepare(&used);
+        let before = Disk::of(&used);
+        // The last one folds its log into the file while it is in use.
+        for (part, commits, reopen) in [(0, 80, 20), (1, 80, 20), (2, 200, u64::MAX)] {
+            let load = Load { seed: seed << 4 | part, commits, reopen, close: part == 1 };
+            let mut child = load.child("child", &used);
+            record(&mut child, &library, &used, &log);
+            let output = child.output().unwrap();
+            assert!(output.status.success(), "seed {seed}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let changes = changes(&log, &used);
+        let drop = std::env::var("DROP").unwrap_or_default();
+        let changes = changes
+            .into_iter()
+            .filter(|c| match c {
+                Change::Sync(f) if *f == drop => false,
+                Change::SyncNames if drop == "names" => false,
+                _ => true,
+            })
+            .collect();
+        Self { seed, before, changes }
+    }
+
+    /// Forgets the syncs that `synchronous = NORMAL` leaves out: those of the log, but for the one before it is
+    /// folded into the file and the one after it begins anew.
+    fn sync_as_normal(&mut self) {
+        let wal = |change: &Change| *change == Change::Sync("buffer.db-wal".to_owned());
+        let is_kept = |index: usize| {
+            let is_header =
+                matches!(&self.changes[index - 1], Change::Write { at: 0, bytes, .. } if bytes.len() == 32);
+            let folds = matches!(self.changes.get(index + 1), Some(Change::Write { file, .. }) if file == "buffer.db");
+            is_header || folds
+        };
+        let kept: Vec<bool> =
+            (0..self.changes.len()).map(|index| !wal(&self.changes[index]) || is_kept(index)).collect();
+        let mut kept = kept.into_iter();
+        self.changes.retain(|_| kept.next().unwrap());
+    }
+
+    /// Cuts the power `images` times, at random places.
+    fn cut(self, images: usize) -> Found {
+        let mut found = Found::default();
+        let mut rng = Rng::with_seed(self.seed ^ 0x00c0_ffee);
+        let mut places: Vec<usize> = (0..images).map(|_| rng.usize(1..=self.changes.len())).collect();
+        places.sort_unstable();
+        let mut places = places.into_iter().peekable();
+        let (mut disk, mut ledger) = (self.before, Ledger::default());
+        let folder = quick_folder();
+        let mut is_new_log = true;
+        for (index, change) in self.changes.iter().enumerate() {
+            match change {
+                Change::Write { file, bytes, .. } if file == "marks" => {
+                    ledger.read(std::str::from_utf8(bytes).unwrap());
+                }
+                Change::Write { file, at, .. } if file == "buffer.db-wal" => {
+                    found.rewinds += usize::from(*at == 0 && !is_new_log);
+                    is_new_log = false;
+                }
+                Change::Truncate { file, .. } | Change::Create(file) if file == "buffer.db-wal" => {
+                    is_new_log = true;
+                }
+                _ => {}
+            }
+            disk.apply(change, &mut rng);
+            while places.next_if_eq(&(index + 1)).is_some() {
+                found.images += 1;
+                found.between += usize::from(ledger.is_open());
+                let image = folder.path().join(found.images.to_string());
+                if let Err(error) = try_image(&disk, &ledger, &mut rng, &image) {
+                    found.wrong.push((format!("seed {}, change {index}", self.seed), error));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn try_image(disk: &Disk, ledger: &Ledger, rng: &mut Rng, folder: &Path) -> Result<(), Wrong> {
+    fs::create_dir(folder).unwrap();
+    disk.cut(rng, folder);
+    // Mapped memory: what is left of it is anything.
+    let index: Vec<u8> = (0..rng.usize(..3) * 32_768).map(|_| rng.u8(..)).collect();
+    fs::write(folder.join("buffer.db-shm"), index).unwrap();
+    let judged = ledger.judge(folder);
+    fs::remove_dir_all(folder).unwrap();
+    judged
+}
+
+impl Found {
+    fn add(&mut self, other: Self) {
+        self.images += other.images;
+        self.wrong.extend(other.wrong);
+        self.rewinds += other.rewinds;
+        self.between += other.between;
+    }
+
+    fn shown(&self) -> String {
+        let lines = self.wrong.iter().take(SHOWN).map(|(place, wrong)| format!("  {place}: {wrong:?}"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
