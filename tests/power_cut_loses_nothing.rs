@@ -183,7 +183,7 @@ fn try_image(disk: &Disk, ledger: &Ledger, rng: &mut Rng, folder: &Path) -> Resu
     fs::write(folder.join("buffer.db-shm"), index).unwrap();
     let judged = ledger.judge(folder);
     fs::remove_dir_all(folder).unwrap();
-    judged
+    judged.map(drop)
 }
 
 impl Found {

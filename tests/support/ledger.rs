@@ -94,20 +94,23 @@ impl Ledger {
         }
     }
 
-    /// Opens the buffer in `folder` as the gateway does, compares, and sees that it goes on working.
-    pub fn judge(&self, folder: &Path) -> Result<(), Wrong> {
+    /// Opens the buffer in `folder` as the gateway does, compares, and sees that it goes on working. Returns the
+    /// book in which what was open is settled.
+    pub fn judge(&self, folder: &Path) -> Result<Self, Wrong> {
         let copy = fs::read_to_string(folder.join("buffer.db.run")).unwrap_or_default();
         if copy.trim().parse::<u64>().ok().is_none_or(|run| run < self.run) {
             return Err(Wrong::File(format!("the copy of the run is {copy:?} after run {}", self.run)));
         }
-        let mut settled = self.clone();
+        let mut later = self.clone();
         let mut store = Store::new(folder.join("buffer.db"), MAX_SIZE);
-        settled.judge_open(&mut store, folder)?;
-        let name = Name { run: settled.run, seq: 1 };
+        later.judge_open(&mut store, folder)?;
+        let settled = Self { run: self.run, part: String::new(), ..later.clone() };
+        let name = Name { run: later.run, seq: 1 };
         store.commit(&[record(name, 1)], &[]).map_err(|error| unusable("it takes nothing", &error))?;
         store.commit(&[], &[name]).map_err(|error| unusable("it deletes nothing", &error))?;
         store.close();
-        settled.judge_open(&mut Store::new(folder.join("buffer.db"), MAX_SIZE), folder)
+        later.judge_open(&mut Store::new(folder.join("buffer.db"), MAX_SIZE), folder)?;
+        Ok(settled)
     }
 
     /// A commit is under way.
@@ -116,7 +119,7 @@ impl Ledger {
     }
 
     /// Opens `store` and compares. What was open before is certain afterwards.
-    pub fn judge_open(&mut self, store: &mut Store, folder: &Path) -> Result<(), Wrong> {
+    fn judge_open(&mut self, store: &mut Store, folder: &Path) -> Result<(), Wrong> {
         let opened = open(store).map_err(|error| unusable("it does not open", &error))?;
         if let Some(path) = opened.replaced {
             return Err(Wrong::File(format!("it was taken for damaged and moved to {}", path.display())));
@@ -142,7 +145,7 @@ impl Ledger {
     }
 
     /// Compares the records; says whether they fit without and with the commit that is open.
-    pub fn judge_records(&self, found: &[Numbered]) -> Result<[bool; 2], Wrong> {
+    fn judge_records(&self, found: &[Numbered]) -> Result<[bool; 2], Wrong> {
         let versions = versions(found)?;
         let mut with_open = self.records.clone();
         if let Some(batch) = &self.open {

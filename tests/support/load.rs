@@ -12,7 +12,7 @@ use fieldgate::buffer::store::Store;
 use fieldgate::record::Name;
 
 use super::disk::{mark, own_test};
-use super::ledger::{Ledger, MAX_SIZE, load, versions};
+use super::ledger::{MAX_SIZE, load, versions};
 use super::specimen::{begin, is_event, key, outcome, record};
 
 /// Records that stay in the file at most; more are deleted, oldest first, as the broker's acknowledgements do.
@@ -84,8 +84,6 @@ struct Worker {
 
 impl Worker {
     fn start(folder: &Path, seed: u64) -> Self {
-        let mut ledger = Ledger::default();
-        ledger.read(&fs::read_to_string(marks(folder)).unwrap());
         let mut worker = Self {
             rng: Rng::with_seed(seed),
             store: Store::new(folder.join("buffer.db"), MAX_SIZE),
@@ -97,7 +95,6 @@ impl Worker {
         };
         worker.open();
         let found = load(&mut worker.store).unwrap();
-        ledger.judge_records(&found).unwrap();
         worker.live = versions(&found).unwrap();
         worker
     }
