@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use rtime_clock::adjtime::{Timex, adjtimex};
+use rustix::time::{ClockId, clock_gettime};
 
 /// A time of day: UTC, in milliseconds since 1970. Prints as RFC 3339 with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +46,35 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// When something happened, by every clock there is: wall time alone jumps when the clock is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// What the system clock said.
+    pub wall: Timestamp,
+    /// Milliseconds since the machine was started, sleep included. It never jumps.
+    pub uptime: i64,
+    /// The system clock was set.
+    pub synced: bool,
+}
+
+/// Milliseconds since the machine was started, sleep included (`CLOCK_BOOTTIME`).
+#[must_use]
+pub fn uptime() -> i64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+}
+
+/// Tells one start of the machine from another. The unit passes it on as `BOOT_ID`, because its sandbox hides the
+/// kernel's file; where neither is there, every run counts as a start of its own.
+#[must_use]
+pub fn boot_id(run: u64) -> String {
+    let kernel = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let known = std::env::var("BOOT_ID").ok().or_else(kernel);
+    // systemd writes it without dashes, the kernel with.
+    let id: String = known.unwrap_or_default().chars().filter(char::is_ascii_hexdigit).take(32).collect();
+    if id.len() == 32 { id } else { format!("run-{run}") }
+}
+
 /// Whom to ask whether the clock is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Clock {
@@ -62,6 +92,12 @@ const TIME_ERROR: i32 = 5;
 const TIMESYNCD_SYNCED: &str = "/run/systemd/timesync/synchronized";
 
 impl Clock {
+    /// The present moment.
+    #[must_use]
+    pub fn now(self) -> Moment {
+        Moment { wall: Timestamp::now(), uptime: uptime(), synced: self.is_synced() }
+    }
+
     /// The clock is set.
     ///
     /// A Pi has no battery-backed clock and boots in the past, so a time taken before is marked.
@@ -75,6 +111,14 @@ impl Clock {
                 Err(_) => Path::new(TIMESYNCD_SYNCED).exists(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+impl Moment {
+    /// With a set clock.
+    pub(crate) fn synced(millis: i64) -> Self {
+        Self { wall: Timestamp(millis), uptime: millis, synced: true }
     }
 }
 

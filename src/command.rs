@@ -4,7 +4,7 @@ use rust_decimal::Decimal;
 use serde::de::DeserializeSeed as _;
 use serde_json::{Map, Value as Json};
 
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::point::{PointId, Value};
 use crate::record::{self, Body};
 use crate::strict::Strict;
@@ -164,14 +164,7 @@ impl Outcome {
 
     /// The members of the reply.
     #[must_use]
-    pub fn body(
-        &self,
-        id: Option<&str>,
-        device: Option<&str>,
-        action: Option<&str>,
-        ts: Timestamp,
-        synced: bool,
-    ) -> Body {
+    pub fn body(&self, id: Option<&str>, device: Option<&str>, action: Option<&str>, made: Moment) -> Body {
         let mut body = Body::new();
         for (key, text) in [("id", id), ("device", device), ("action", action)] {
             if let Some(text) = text {
@@ -181,7 +174,7 @@ impl Outcome {
         body = body.with("status", self.status());
         let (error, values) = match self {
             Self::Succeeded(values) => (None, Some(values)),
-            Self::Answered(json) => return body.with("values", json).with_time(ts, synced),
+            Self::Answered(json) => return body.with("values", json).with_time(made),
             Self::Failed { code, message, values } => {
                 (Some((code.as_str(), message)), Some(values).filter(|values| !values.is_empty()))
             }
@@ -197,7 +190,7 @@ impl Outcome {
         if let Some((code, message)) = error {
             body = body.with("error", &serde_json::json!({ "code": code, "message": message }));
         }
-        body.with_time(ts, synced)
+        body.with_time(made)
     }
 }
 

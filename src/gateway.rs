@@ -139,7 +139,7 @@ async fn start(config: Config) -> Result<Actors, GatewayError> {
         rewind: buffer.clone().recipient(),
         take: buffer.clone().recipient(),
         ack: buffer.clone().recipient(),
-        append: buffer.clone().recipient(),
+        set_aside: buffer.clone().recipient(),
         watch: status.clone().recipient(),
         commands: commands.clone().map(Addr::recipient),
     })

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::point::{Device, DeviceId, PointId, Reading};
 
 /// A message on its way to the broker. The JSON is made once; the buffer puts `run` and `seq` before it.
@@ -18,7 +18,24 @@ pub struct Record {
     /// MQTT 5 Correlation Data to return with a reply.
     pub correlation: Option<Arc<[u8]>>,
     /// When it was made; decides whether it counts as backlog.
-    pub made: Timestamp,
+    pub made: Moment,
+}
+
+impl Record {
+    /// Gives a record that was made before the clock was set its true time, where `base` is the wall time of
+    /// uptime 0 in milliseconds since 1970. `false`: it is not one of them, and stays as it is.
+    pub fn set_time(&mut self, base: i64) -> bool {
+        let wall = Timestamp::from_millis(base + self.made.uptime);
+        let marked = format!("\"ts\":\"{}\",\"clock\":\"unsynced\"", self.made.wall);
+        // A quote inside a text has a backslash before it, so only the member itself can look like this.
+        let place = self.body.windows(marked.len()).position(|part| part == marked.as_bytes());
+        let (false, Some(place)) = (self.made.synced, place) else { return false };
+        let mut body = self.body.to_vec();
+        body.splice(place..place + marked.len(), format!("\"ts\":\"{wall}\"").into_bytes());
+        self.body = body.into();
+        self.made = Moment { wall, synced: true, ..self.made };
+        true
+    }
 }
 
 /// The three kinds of record.
@@ -152,9 +169,9 @@ impl Body {
 
     /// Adds a time, and the mark of an unset clock.
     #[must_use]
-    pub fn with_time(self, ts: Timestamp, synced: bool) -> Self {
-        let body = self.with("ts", &ts.to_string());
-        if synced { body } else { body.with("clock", "unsynced") }
+    pub fn with_time(self, at: Moment) -> Self {
+        let body = self.with("ts", &at.wall.to_string());
+        if at.synced { body } else { body.with("clock", "unsynced") }
     }
 
     /// The members.
@@ -185,10 +202,10 @@ impl Body {
 
 /// One poll of one device.
 #[must_use]
-pub fn readings(device: &Device, readings: &[Reading], ts: Timestamp, synced: bool) -> Record {
+pub fn readings(device: &Device, readings: &[Reading], made: Moment) -> Record {
     let point = |reading: &Reading| device.points.get(reading.point).map(|p| p.id.as_str());
     let mut body =
-        Body::new().with("device", device.id.as_str()).with_time(ts, synced).with_json("values", |out| {
+        Body::new().with("device", device.id.as_str()).with_time(made).with_json("values", |out| {
             let good = readings.iter().filter_map(|r| Some((point(r)?, r.value.as_ref().ok()?)));
             object(out, good, |out, value| value.write_json(out));
         });
@@ -205,20 +222,20 @@ pub fn readings(device: &Device, readings: &[Reading], ts: Timestamp, synced: bo
         topic: Topic::Readings(device.id.clone()),
         body: body.finish(),
         correlation: None,
-        made: ts,
+        made,
     }
 }
 
 /// An event: `event` says which, `detail` adds what belongs to it.
 #[must_use]
-pub fn event(event: &str, ts: Timestamp, synced: bool, detail: impl FnOnce(Body) -> Body) -> Record {
-    let body = Body::new().with("event", event).with_time(ts, synced);
+pub fn event(event: &str, made: Moment, detail: impl FnOnce(Body) -> Body) -> Record {
+    let body = Body::new().with("event", event).with_time(made);
     Record {
         kind: RecordKind::Event,
         topic: Topic::Event,
         body: detail(body).finish(),
         correlation: None,
-        made: ts,
+        made,
     }
 }
 
@@ -265,8 +282,21 @@ mod tests {
     }
 
     #[test]
+    fn a_time_taken_before_the_clock_was_set_is_made_right_once() {
+        let made = Moment { synced: false, wall: Timestamp::from_millis(1_000), uptime: 500 };
+        let detail = "\"ts\":\"1970-01-01T00:00:01.000Z\",\"clock\":\"unsynced\"";
+        let mut record = event("panic", made, |body| body.with("text", detail));
+        assert!(record.set_time(10_000));
+        let expected = r#""event":"panic","ts":"1970-01-01T00:00:10.500Z","text":"\"ts\":\"1970-01-01T00:00:01.000Z\",\"clock\":\"unsynced\"""#;
+        assert_eq!(String::from_utf8_lossy(&record.body), expected);
+        assert_eq!(record.made, Moment { wall: Timestamp::from_millis(10_500), synced: true, uptime: 500 });
+        assert!(!record.set_time(20_000));
+    }
+
+    #[test]
     fn a_payload_differs_from_its_repeat_in_backlog_alone() {
-        let record = event("gap", Timestamp::from_millis(0), false, |body| body.with("reason", "max_size"));
+        let made = Moment { synced: false, ..Moment::synced(0) };
+        let record = event("gap", made, |body| body.with("reason", "max_size"));
         let numbered = Numbered { name: Name { run: 7, seq: 2 }, record };
         let first = String::from_utf8(numbered.payload(false)).unwrap();
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::record::{self, Name, Record};
 
 /// A range of lost numbers of one run. It may cover numbers that did arrive.
@@ -14,16 +14,17 @@ pub struct Gap {
     pub from: u64,
     /// Last lost number.
     pub to: u64,
-    /// Which bound was reached: `max_size` (the file) or `memory` (records that wait for a commit).
-    pub reason: &'static str,
+    /// Why: `max_size` or `disk-full` (the file), `max_age`, `memory` (records that wait for a commit), `damaged` (a
+    /// row), `corrupt` (the whole file), `purged` (by hand), `unclean-stop` (numbers given after the last commit).
+    pub reason: String,
 }
 
 impl Gap {
     /// The event that tells it.
     #[must_use]
-    pub fn event(&self, ts: Timestamp, synced: bool) -> Record {
+    pub fn event(&self, made: Moment) -> Record {
         let lost = serde_json::json!({ "run": self.run, "from": self.from, "to": self.to });
-        record::event("gap", ts, synced, |body| body.with("lost", &lost).with("reason", self.reason))
+        record::event("gap", made, |body| body.with("lost", &lost).with("reason", &self.reason))
     }
 }
 
@@ -37,18 +38,23 @@ struct Open {
 /// The gaps whose event nobody has seen yet: they grow instead of a second event being made.
 #[derive(Debug, Default)]
 pub struct Gaps {
-    open: BTreeMap<(u64, &'static str), Open>,
-    dropped: u64,
+    open: BTreeMap<(u64, String), Open>,
+    dropped: BTreeMap<String, u64>,
 }
 
 impl Gaps {
     /// Notes a lost record.
-    pub fn lose(&mut self, name: Name, reason: &'static str) {
-        self.dropped += 1;
-        let gap = Gap { run: name.run, from: name.seq, to: name.seq, reason };
-        let open = self.open.entry((name.run, reason)).or_insert(Open { gap, event: None, is_told: false });
-        open.gap.from = open.gap.from.min(name.seq);
-        open.gap.to = open.gap.to.max(name.seq);
+    pub fn lose(&mut self, name: Name, reason: &str) {
+        self.lose_range(&Gap { run: name.run, from: name.seq, to: name.seq, reason: reason.to_owned() });
+        *self.dropped.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    /// Notes a range that may hold lost records; how many is not known.
+    pub fn lose_range(&mut self, gap: &Gap) {
+        let open = self.open.entry((gap.run, gap.reason.clone()));
+        let open = open.or_insert_with(|| Open { gap: gap.clone(), event: None, is_told: false });
+        open.gap.from = open.gap.from.min(gap.from);
+        open.gap.to = open.gap.to.max(gap.to);
         open.is_told = false;
     }
 
@@ -61,7 +67,7 @@ impl Gaps {
 
     /// The event `name` tells the gap now.
     pub fn told(&mut self, gap: &Gap, name: Name) {
-        if let Some(open) = self.open.get_mut(&(gap.run, gap.reason)) {
+        if let Some(open) = self.open.get_mut(&(gap.run, gap.reason.clone())) {
             open.event = Some(name);
             open.is_told = true;
         }
@@ -72,9 +78,9 @@ impl Gaps {
         self.open.retain(|_, open| open.event != Some(name));
     }
 
-    /// Records lost since the start.
+    /// Records lost since the start, by reason.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped
+    pub fn dropped(&self) -> &BTreeMap<String, u64> {
+        &self.dropped
     }
 }

@@ -1,5 +1,6 @@
 //! What the buffer can be asked. Handlers are short and never wait; what takes time is answered later.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -7,7 +8,8 @@ use tokio::sync::oneshot;
 
 use super::journal::{Begin, Begun, Finish, Unfinished};
 use super::{Buffer, JournalJob};
-use crate::record::{Name, Numbered, Record};
+use crate::clock::Timestamp;
+use crate::record::{self, Name, Numbered, Record};
 
 /// Commands that may wait for the journal: as many as Commands runs at a time, twice.
 const JOURNAL_WAITING: usize = 64;
@@ -29,6 +31,18 @@ pub struct Take {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Ack(pub Vec<Name>);
+
+/// The broker will never take this record: it is kept apart, and an event says so.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetAside {
+    /// Its name.
+    pub name: Name,
+    /// Why.
+    pub reason: String,
+    /// An event tells it. Of a refused event the log alone does, or it would bring forth the next one.
+    pub tell: bool,
+}
 
 /// A new connection begins: what was handed out and not acknowledged is taken again. Answered with the newest
 /// name there is: everything up to it was made before this connection.
@@ -69,18 +83,32 @@ pub struct NotStored(pub String);
 /// The buffer in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Records in the file.
+    /// Records in the file, acknowledged ones that are not deleted yet among them.
     pub stored: u64,
+    /// Records set aside.
+    pub aside: u64,
     /// Bytes of the file in use.
     pub bytes: u64,
+    /// Bytes of the file and its log on the disk.
+    pub on_disk: u64,
+    /// Bytes written to the disk since the start; `None` where the system does not count them.
+    pub written: Option<u64>,
     /// Records in memory that are not in the file.
     pub waiting: usize,
     /// Records handed to Uplink and not acknowledged.
     pub in_flight: usize,
-    /// Records dropped at a bound since the start.
-    pub dropped: u64,
+    /// How long the records in the file will take at the present pace, while they get fewer.
+    pub eta: Option<Duration>,
+    /// Records dropped since the start, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// Records that the broker had before they were written.
+    pub elided: u64,
     /// Commits since the start.
     pub commits: u64,
+    /// When the last commit was on the disk.
+    pub synced: Option<Timestamp>,
+    /// The disk has no room.
+    pub is_disk_full: bool,
     /// How long the store thread has been at its present work.
     pub busy_for: Duration,
     /// Why the last commit failed, while it does.
@@ -118,13 +146,26 @@ impl Handler<Ack> for Buffer {
     }
 }
 
+impl Handler<SetAside> for Buffer {
+    type Result = ();
+
+    fn handle(&mut self, SetAside { name, reason, tell }: SetAside, ctx: &mut Context<Self>) {
+        if self.queue.set_aside(name, &reason) && tell {
+            let lost = serde_json::json!({ "run": name.run, "from": name.seq, "to": name.seq });
+            self.queue.append(record::event("set-aside", self.clock.now(), |body| {
+                body.with("lost", &lost).with("reason", &reason)
+            }));
+        }
+        self.pump(ctx);
+    }
+}
+
 impl Handler<Rewind> for Buffer {
     type Result = MessageResult<Rewind>;
 
     fn handle(&mut self, _: Rewind, _: &mut Context<Self>) -> Self::Result {
         self.taker = None;
-        self.queue.rewind(None);
-        MessageResult(self.queue.newest())
+        MessageResult(self.queue.rewind())
     }
 }
 
@@ -175,17 +216,31 @@ impl Handler<GetStats> for Buffer {
     type Result = MessageResult<GetStats>;
 
     fn handle(&mut self, _: GetStats, _: &mut Context<Self>) -> Self::Result {
+        let usage = &self.usage;
         MessageResult(Stats {
-            stored: self.usage.records,
-            bytes: self.usage.bytes,
+            stored: usage.records,
+            aside: usage.aside,
+            bytes: usage.bytes,
+            on_disk: usage.on_disk,
+            written: written(self.thread_id),
             waiting: self.queue.waiting(),
             in_flight: self.queue.in_flight(),
-            dropped: self.queue.gaps.dropped(),
-            commits: self.commits,
+            eta: self.progress.eta(usage.records),
+            dropped: self.queue.gaps.dropped().clone(),
+            elided: self.queue.elided(),
+            commits: usage.commits,
+            synced: usage.synced,
+            is_disk_full: usage.is_disk_full,
             busy_for: self.busy_since.map_or(Duration::ZERO, |since| since.elapsed()),
             fault: self.fault.clone(),
         })
     }
+}
+
+/// Bytes that a thread of this process has given to the disk (proc(5), `/proc/pid/task/tid/io`).
+fn written(thread: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/io")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("wchar: "))?.trim().parse().ok()
 }
 
 impl Handler<Close> for Buffer {

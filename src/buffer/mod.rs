@@ -1,6 +1,6 @@
 //! The buffer: numbers every record at once, keeps it until the broker has it.
 //!
-//! [`Queue`] knows which record is where, [`store`] owns the file on a thread of its own, and this actor moves
+//! [`queue`] knows which record is where, [`store`] owns the file on a thread of its own, and this actor moves
 //! records between them: it sends the store one message at a time and lets the queue grow meanwhile, up to
 //! its bound. [`Append`] therefore never waits for a disk. While the broker acknowledges within
 //! `commit_every`, nothing is written at all.
@@ -12,39 +12,62 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::{BufferConfig, WhenFull};
-use crate::record::{self, Name, Numbered};
+use crate::record::{Name, Numbered};
 
+mod allowance;
+mod chores;
+mod done;
 pub mod gap;
 pub mod journal;
 mod messages;
+mod progress;
 pub mod queue;
 pub mod store;
 #[cfg(test)]
 mod tests;
 mod thread;
 
+use allowance::Allowance;
+use chores::Chores;
 use journal::{Begin, Begun, Finish, Unfinished};
 pub use messages::{
-    Ack, Append, BeginCommand, Close, FinishCommand, GetStats, ListUnfinished, NotStored, Rewind, Stats, Take,
+    Ack, Append, BeginCommand, Close, FinishCommand, GetStats, ListUnfinished, NotStored, Rewind, SetAside,
+    Stats, Take,
 };
-use queue::Queue;
-use store::{Opened, StoreError, Usage};
+use progress::Progress;
+use queue::{Pending, Queue, Rules};
+use store::{Batch, Opened, Retime, StoreError, Usage};
 use thread::{Done, Job, StoreThread};
 
 /// Records loaded from the file at a time: a few windows of publishes.
 const LOAD: usize = 256;
+/// More are loaded when so few are left.
+const FEW: usize = 64;
 /// Acknowledged records stay in the file at most this long, to be deleted with the next insert ...
 const DELETE_WITHIN: Duration = Duration::from_secs(1);
 /// ... or until so many of them wait.
 const DELETE_MANY: usize = 512;
 /// After a failed commit the next try waits this long; records wait in memory, up to the queue's bound.
 const RETRY: Duration = Duration::from_secs(1);
-/// Room kept free below `max_size`, as a part of it, so that eviction runs ahead of the limit.
+/// Room kept free below the limit, as a part of it, so that eviction runs ahead of it.
 const HEADROOM: u64 = 16;
 /// Records dropped in one go, at least.
 const EVICT: usize = 256;
+/// A new ceiling is written when this part of the numbers below it is left.
+const CEILING: u64 = 4;
+
+/// Whether there is room for a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// As the numbers say.
+    Measured,
+    /// The last commit found none, whatever the numbers say.
+    Missing,
+    /// Evicted records are not deleted yet: no more go before that shows what it brought.
+    Evicting,
+}
 
 enum JournalJob {
     Begin(Begin, oneshot::Sender<Result<Begun, NotStored>>),
@@ -58,6 +81,8 @@ pub struct Buffer {
     clock: Clock,
     queue: Queue,
     thread: Addr<StoreThread>,
+    /// The number of the store's thread, by which the system counts what it writes.
+    thread_id: i32,
     /// Since when the store thread is at work.
     busy_since: Option<Instant>,
     usage: Usage,
@@ -74,7 +99,18 @@ pub struct Buffer {
     /// No commit before this: the last one failed.
     retry_at: Option<Instant>,
     fault: Option<String>,
-    commits: u64,
+    /// The file is damaged: it is replaced before anything else.
+    is_damaged: bool,
+    room: Room,
+    /// Losses up to this one of the file's list have an event.
+    told: Option<i64>,
+    /// Times of this run that are being made right in the file.
+    retime: Option<Retime>,
+    chores: Chores,
+    allowance: Allowance,
+    progress: Progress,
+    /// The last run ended without a word.
+    is_unclean: bool,
     closing: Option<oneshot::Sender<()>>,
 }
 
@@ -83,26 +119,20 @@ impl Buffer {
     pub async fn start(config: BufferConfig, clock: Clock) -> Result<(Addr<Self>, u64), StoreError> {
         let (path, max_size) = (config.path.clone(), config.max_size);
         let thread = SyncArbiter::start(1, move || StoreThread::new(path.clone(), max_size));
-        let opened = match thread.send(Job::Open).await {
-            Ok(Ok(Done::Opened(opened))) => opened,
+        let (opened, thread_id) = match thread.send(Job::Open).await {
+            Ok(Ok(Done::Opened(opened, thread_id))) => (*opened, thread_id),
             Ok(Err(error)) => return Err(error),
-            Ok(Ok(_)) | Err(_) => return Err(StoreError::Full),
+            Ok(Ok(_)) | Err(_) => return Err(StoreError::Damaged("its thread is gone".to_owned())),
         };
-        let Opened { run, records, replaced, replies } = opened;
-        let mut queue = Queue::new(run, records, replies, config.when_full);
-        if let Some(path) = replaced {
-            tracing::error!(path = %path.display(), "the buffer file was damaged; it was moved here and a new one begun");
-            let (ts, synced) = (Timestamp::now(), clock.is_synced());
-            queue.append(record::event("buffer-replaced", ts, synced, |body| {
-                body.with("moved_to", &path.display().to_string())
-            }));
-        }
-        let usage = Usage { records, bytes: 0 };
-        let buffer = Self {
+        let Opened { run, usage, replaced, replies, lost, is_unclean } = opened;
+        let rules = Rules { when_full: config.when_full, live_share: config.live_share };
+        let mut buffer = Self {
+            queue: Queue::new(run, usage.records, replies, rules),
+            allowance: Allowance::new(config.backlog_rate),
             config,
             clock,
-            queue,
             thread,
+            thread_id,
             busy_since: None,
             usage,
             journal: VecDeque::new(),
@@ -113,9 +143,19 @@ impl Buffer {
             load_at: None,
             retry_at: None,
             fault: None,
-            commits: 0,
+            is_damaged: false,
+            room: Room::Measured,
+            told: None,
+            retime: None,
+            chores: Chores::new(),
+            progress: Progress::new(),
+            is_unclean,
             closing: None,
         };
+        if let Some(replaced) = &replaced {
+            buffer.tell_replaced(replaced);
+        }
+        buffer.tell_lost(&lost);
         Ok((Actor::start(buffer), run))
     }
 
@@ -126,9 +166,19 @@ impl Buffer {
             return;
         }
         let now = Instant::now();
+        self.see_clock();
         let may_write = self.retry_at.is_none_or(|at| now >= at);
         let may_load = self.load_at.is_none_or(|at| now >= at);
+        if self.is_damaged {
+            if may_write {
+                self.send(Job::Replace, ctx);
+            } else {
+                self.set_timer(ctx);
+            }
+            return;
+        }
         let commit = may_write && self.is_commit_due(now);
+        let is_drained = self.taker.is_none() && self.queue.in_flight() == 0;
         if may_write
             && !(commit && self.was_journal)
             && let Some(job) = self.journal.pop_front()
@@ -138,41 +188,64 @@ impl Buffer {
         } else if commit {
             self.was_journal = false;
             self.send_commit(ctx);
-        } else if self.taker.is_some()
-            && may_load
-            && let Some(after) = self.queue.wants_load()
+        } else if may_write && let Some(work) = &self.retime {
+            self.send(Job::Retime(work.clone()), ctx);
+        } else if may_load
+            && !is_drained
+            && let Some(after) = self.queue.wants_load(FEW)
         {
             self.send(Job::Load { after, limit: LOAD }, ctx);
         } else if self.closing.is_some() && (!self.has_work() || self.fault.is_some()) {
-            self.send(Job::Close, ctx);
+            self.send(Job::Close(self.queue.newest().seq), ctx);
+        } else if may_write && let Some(chore) = self.chore(now) {
+            self.send(chore, ctx);
         } else {
             self.set_timer(ctx);
         }
     }
 
     fn send_commit(&mut self, ctx: &mut Context<Self>) {
-        if self.is_file_full() && self.config.when_full == WhenFull::DropNewest {
-            self.queue.drop_newest();
-            self.tell_gaps();
-        } else if self.is_file_full() {
-            self.send(Job::Oldest(EVICT.max(2 * self.queue.waiting())), ctx);
-            return;
+        if self.is_file_full() {
+            let reason = self.full_reason();
+            if self.config.when_full == WhenFull::DropNewest {
+                self.queue.drop_newest(reason);
+                self.tell_gaps();
+                self.room = Room::Measured;
+            } else {
+                self.send(Job::Oldest(EVICT.max(2 * self.queue.waiting())), ctx);
+                return;
+            }
         }
-        let (insert, delete) = self.queue.batch();
-        self.send(Job::Commit { insert, delete }, ctx);
+        let batch = self.batch();
+        self.send(Job::Write(batch), ctx);
+    }
+
+    fn batch(&mut self) -> Batch {
+        let Pending { insert, delete, aside } = self.queue.batch();
+        // A reply has its number before it is stored.
+        let replies = self.journal.iter().chain(&self.running).filter_map(|job| match job {
+            JournalJob::Finish(_, reply, _) => Some(reply.name.seq - 1),
+            _ => None,
+        });
+        let floor = replies.chain([self.queue.newest().seq]).min();
+        Batch { insert, delete, aside, floor, told: self.told }
     }
 
     fn serve_taker(&mut self) {
         let Some((limit, answer)) = self.taker.take() else {
             return;
         };
-        let records = self.queue.take(limit, self.config.commit_every.is_zero());
-        if records.is_empty() {
+        let allowance = self.allowance.now();
+        let taken = self.queue.take(limit, self.config.commit_every.is_zero(), allowance);
+        if taken.records.is_empty() {
             self.taker = Some((limit, answer));
-        } else if let Err(records) = answer.send(records) {
+            return;
+        }
+        self.allowance.spend(taken.backlog);
+        if let Err(records) = answer.send(taken.records) {
             // The session that asked has ended; nobody has seen them.
             let names: Vec<Name> = records.iter().map(|numbered| numbered.name).collect();
-            self.queue.rewind(Some(&names));
+            self.queue.undo(&names);
         }
     }
 
@@ -180,10 +253,11 @@ impl Buffer {
         self.closing.is_some() && self.has_work()
             || self.queue.acked() >= DELETE_MANY
             || self.commit_due().is_some_and(|due| due <= now)
+            || self.queue.newest().seq + self.usage.ceiling / CEILING >= self.usage.ceiling
     }
 
     fn has_work(&self) -> bool {
-        self.queue.waiting() > 0 || self.queue.acked() > 0
+        self.queue.commit_due(Duration::ZERO, Duration::ZERO).is_some()
     }
 
     fn commit_due(&self) -> Option<Instant> {
@@ -191,7 +265,16 @@ impl Buffer {
     }
 
     fn is_file_full(&self) -> bool {
-        self.usage.bytes > self.config.max_size - self.config.max_size / HEADROOM
+        let Usage { bytes, limit, .. } = self.usage;
+        match self.room {
+            Room::Measured => bytes > limit - limit / HEADROOM,
+            Room::Missing => true,
+            Room::Evicting => false,
+        }
+    }
+
+    fn full_reason(&self) -> &'static str {
+        if self.usage.is_disk_full { "disk-full" } else { "max_size" }
     }
 
     fn send_journal(&mut self, job: JournalJob, ctx: &mut Context<Self>) {
@@ -199,9 +282,8 @@ impl Buffer {
             JournalJob::Begin(begin, _) => Job::Begin(begin.clone()),
             JournalJob::List(_) => Job::Unfinished,
             JournalJob::Finish(finish, reply, _) => {
-                let (mut insert, acked) = self.queue.batch();
-                insert.push(reply.clone());
-                Job::Finish { finish: finish.clone(), insert, acked }
+                let work = (finish.clone(), reply.clone(), self.batch());
+                Job::Finish(Box::new(work))
             }
         };
         self.running = Some(job);
@@ -227,107 +309,15 @@ impl Buffer {
         }));
     }
 
-    fn done(&mut self, result: Result<Done, StoreError>, was_load: bool) {
-        match result {
-            Ok(done) => {
-                if self.fault.take().is_some() {
-                    tracing::info!("the buffer file can be written again");
-                }
-                if !was_load {
-                    self.retry_at = None;
-                }
-                match done {
-                    Done::Opened(_) => {}
-                    Done::Committed(usage) => {
-                        self.usage = usage;
-                        self.commits += 1;
-                        self.queue.committed(true);
-                    }
-                    Done::Loaded(records) => {
-                        self.load_at = None;
-                        self.queue.loaded(records, LOAD);
-                    }
-                    Done::Oldest(names) => self.evict(names),
-                    Done::Begun(begun) => {
-                        if let Some(JournalJob::Begin(_, answer)) = self.running.take() {
-                            told(&answer.send(Ok(begun)));
-                        }
-                    }
-                    Done::Finished(usage) => {
-                        self.usage = usage;
-                        self.commits += 1;
-                        self.queue.committed(true);
-                        if let Some(JournalJob::Finish(_, reply, answer)) = self.running.take() {
-                            told(&answer.send(Ok(reply.name)));
-                            self.queue.release(reply);
-                        }
-                    }
-                    Done::Unfinished(list) => {
-                        if let Some(JournalJob::List(answer)) = self.running.take() {
-                            told(&answer.send(Ok(list)));
-                        }
-                    }
-                    Done::Closed => {
-                        if let Some(answer) = self.closing.take() {
-                            told(&answer.send(()));
-                        }
-                    }
-                }
-            }
-            Err(error) => self.failed(&error, was_load),
-        }
-    }
-
-    fn failed(&mut self, error: &StoreError, was_load: bool) {
-        self.queue.committed(false);
-        // A load must not hold up the commits, nor they it.
-        if was_load {
-            self.load_at = Some(Instant::now() + RETRY);
-        } else {
-            self.retry_at = Some(Instant::now() + RETRY);
-        }
-        if self.fault.is_none() {
-            tracing::error!(%error, "the buffer file cannot be written; records wait in memory");
-        }
-        self.fault = Some(error.to_string());
-        let not_stored = NotStored(error.to_string());
-        match self.running.take() {
-            Some(JournalJob::Begin(_, answer)) => told(&answer.send(Err(not_stored))),
-            Some(JournalJob::List(answer)) => told(&answer.send(Err(not_stored))),
-            // The device has been asked: the outcome must get into the journal, however long it takes.
-            Some(job @ JournalJob::Finish(..)) => self.journal.push_front(job),
-            None => {}
-        }
-        // A disk that is full for other reasons is not made roomier by dropping records: then only wait.
-        if matches!(error, StoreError::Full) && self.usage.bytes > self.config.max_size / 2 {
-            self.usage.bytes = self.usage.bytes.max(self.config.max_size);
-        }
-    }
-
-    fn evict(&mut self, oldest: Vec<Name>) {
-        let delete = self.queue.evict(oldest);
-        if delete.is_empty() {
-            // Only replies and events are left: let the commit try, the file has spare pages for them.
-            self.usage.bytes = 0;
-        } else {
-            self.queue.delete(delete);
-            self.tell_gaps();
-            // One round may not be enough; the next commit says how full the file is then.
-            self.usage.bytes = 0;
-        }
-    }
-
-    fn tell_gaps(&mut self) {
-        let clock = self.clock;
-        self.queue.tell_gaps(|gap| gap.event(Timestamp::now(), clock.is_synced()));
-    }
-
     /// Wakes when the next thing is due; an earlier thing replaces a later one.
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
-        let write = if self.journal.is_empty() { self.commit_due() } else { Some(Instant::now()) };
+        let is_waiting = !self.journal.is_empty() || self.retime.is_some() || self.is_damaged;
+        let write = if is_waiting { Some(Instant::now()) } else { self.commit_due() };
+        let write = write.into_iter().chain([self.chores.due()]).min();
         let write = write.map(|due| self.retry_at.map_or(due, |retry| due.max(retry)));
         let load = self.load_at.filter(|_| self.taker.is_some());
-        let Some(due) = write.into_iter().chain(load).min() else {
+        let backlog = self.allowance.next().filter(|_| self.taker.is_some());
+        let Some(due) = write.into_iter().chain(load).chain(backlog).min() else {
             return;
         };
         match self.timer {
@@ -345,13 +335,13 @@ impl Buffer {
     }
 }
 
-/// The asker may have gone; then nobody needs the answer.
-fn told<T>(sent: &Result<(), T>) {
-    if sent.is_err() {
-        tracing::debug!("an answer of the buffer had nobody to go to");
-    }
-}
-
 impl Actor for Buffer {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if self.is_unclean {
+            self.look_for_faults(ctx);
+        }
+        self.pump(ctx);
+    }
 }

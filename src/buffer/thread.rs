@@ -4,43 +4,62 @@
 use std::path::PathBuf;
 
 use actix::prelude::*;
+use rustix::thread::gettid;
 
 use super::journal::{Begin, Begun, Finish, Unfinished};
-use super::store::{Opened, Store, StoreError, Usage};
+use super::store::{Batch, Changed, Limit, Loaded, Opened, Replaced, Retime, Store, StoreError, Usage};
 use crate::record::{Name, Numbered};
 
-/// One piece of work; each that writes is one synced transaction.
+/// One piece of work; each that writes is made of synced transactions.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Done, StoreError>")]
 pub(super) enum Job {
     /// Open the file and begin a run.
     Open,
-    /// Insert and delete.
-    Commit { insert: Vec<Numbered>, delete: Vec<Name> },
+    /// Insert, delete, set aside.
+    Write(Batch),
     /// The records after this one.
     Load { after: Option<Name>, limit: usize },
-    /// The names of the oldest readings.
+    /// The names of the oldest records that may go.
     Oldest(usize),
+    /// The names of readings that are too old.
+    Expired(Limit),
+    /// Give records of this run their true time.
+    Retime(Retime),
     /// Enter a command.
     Begin(Begin),
-    /// Store an outcome with its reply and all that waits.
-    Finish { finish: Finish, insert: Vec<Numbered>, acked: Vec<Name> },
+    /// Store an outcome with its reply, and all that waits.
+    Finish(Box<(Finish, Numbered, Batch)>),
     /// The commands left open.
     Unfinished,
-    /// Close the file.
-    Close,
+    /// See what another program changed.
+    LookAgain,
+    /// Give room back to the disk.
+    Tidy,
+    /// Move the damaged file aside and begin a new one.
+    Replace,
+    /// Close the file; this was the last number.
+    Close(u64),
 }
 
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Done {
-    Opened(Opened),
-    Committed(Usage),
-    Loaded(Vec<Numbered>),
+    /// With the number of this thread.
+    Opened(Box<Opened>, i32),
+    Written(Usage),
+    Loaded(Loaded),
     Oldest(Vec<Name>),
+    Expired(Vec<Name>),
+    /// The number to go on after.
+    Retimed(Option<u64>),
     Begun(Begun),
     Finished(Usage),
     Unfinished(Vec<Unfinished>),
+    Looked(Option<Changed>),
+    /// Nothing is left to be given back.
+    Tidied(bool),
+    Replaced(Replaced),
     Closed,
 }
 
@@ -65,18 +84,24 @@ impl Handler<Job> for StoreThread {
     fn handle(&mut self, job: Job, _: &mut SyncContext<Self>) -> Self::Result {
         let store = &mut self.store;
         Ok(match job {
-            Job::Open => Done::Opened(store.open()?),
-            Job::Commit { insert, delete } => Done::Committed(store.commit(&insert, &delete)?),
+            Job::Open => Done::Opened(Box::new(store.open()?), gettid().as_raw_nonzero().get()),
+            Job::Write(batch) => Done::Written(store.write(&batch)?),
             Job::Load { after, limit } => Done::Loaded(store.load(after, limit)?),
             Job::Oldest(limit) => Done::Oldest(store.oldest(limit)?),
+            Job::Expired(limit) => Done::Expired(store.expired(limit)?),
+            Job::Retime(work) => Done::Retimed(store.retime(&work)?),
             Job::Begin(begin) => Done::Begun(store.begin(&begin)?),
-            Job::Finish { finish, insert, acked } => {
+            Job::Finish(work) => {
+                let (finish, reply, batch) = *work;
                 let outcome = finish.keep.then_some(&finish.reply.body[..]);
-                Done::Finished(store.finish(&finish.key, outcome, &insert, &acked)?)
+                Done::Finished(store.finish(&finish.key, outcome, &reply, &batch)?)
             }
             Job::Unfinished => Done::Unfinished(store.unfinished()?),
-            Job::Close => {
-                store.close();
+            Job::LookAgain => Done::Looked(store.look_again()?),
+            Job::Tidy => Done::Tidied(store.tidy()?),
+            Job::Replace => Done::Replaced(store.replace()?),
+            Job::Close(newest) => {
+                store.end(newest);
                 Done::Closed
             }
         })

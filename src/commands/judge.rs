@@ -3,17 +3,10 @@
 use std::time::Duration;
 
 use super::{Received, Target};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::command::{self, Command, Outcome};
 use crate::decode::{EncodeError, encode};
 use crate::link::Task;
-
-/// What is known about time when a command is judged.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
-    pub(super) ts: Timestamp,
-    pub(super) synced: bool,
-}
 
 /// A command that may run.
 #[derive(Debug)]
@@ -33,7 +26,7 @@ pub(super) fn judge(
     received: &Received,
     command: &Command,
     target: Option<&Target>,
-    now: Now,
+    now: Moment,
 ) -> Result<Allowed, Outcome> {
     let Some(device) = &received.device else {
         return match command.action.as_str() {
@@ -65,7 +58,7 @@ pub(super) fn judge(
     Ok(Allowed { task: Some(task), time_left })
 }
 
-fn time_left(command: &Command, now: Now) -> Result<Option<Duration>, Outcome> {
+fn time_left(command: &Command, now: Moment) -> Result<Option<Duration>, Outcome> {
     let Some(expires_at) = command.expires_at else {
         return Ok(None);
     };
@@ -75,9 +68,9 @@ fn time_left(command: &Command, now: Now) -> Result<Option<Duration>, Outcome> {
             "the gateway's clock is not set yet, so `expires_at` cannot be judged",
         ));
     }
-    match u64::try_from(expires_at.millis() - now.ts.millis()) {
+    match u64::try_from(expires_at.millis() - now.wall.millis()) {
         Ok(millis) if millis > 0 => Ok(Some(Duration::from_millis(millis))),
-        _ => Err(Outcome::Expired(format!("its time was over at {expires_at}, it is {}", now.ts))),
+        _ => Err(Outcome::Expired(format!("its time was over at {expires_at}, it is {}", now.wall))),
     }
 }
 

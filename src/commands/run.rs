@@ -5,11 +5,11 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::judge::{Allowed, Now, judge};
+use super::judge::{Allowed, judge};
 use super::{Received, Setup, Target};
 use crate::buffer::journal::{Begin, Begun, CommandKey, Finish};
 use crate::buffer::{Append, BeginCommand, FinishCommand, GetStats, ListUnfinished};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::command::{BadCommand, Command, Outcome};
 use crate::drivers::DriverError;
 use crate::link::{Execute, Task, TaskError, TaskResult};
@@ -43,12 +43,12 @@ impl Setup {
         }
         let arrived = Instant::now();
         let target = received.device.as_ref().and_then(|device| self.targets.get(device));
-        let now = Now { ts: Timestamp::now(), synced: self.clock.is_synced() };
+        let now = self.clock.now();
         let verdict = judge(received, &command, target, now);
         match self.begin.send(BeginCommand(begin(received, &command, verdict.is_ok()))).await {
             Ok(Ok(Begun::Fresh)) => {}
             Ok(Ok(Begun::Running)) => return None,
-            Ok(Ok(Begun::Seen(body))) => return Some(record(received, body)),
+            Ok(Ok(Begun::Seen(body))) => return Some(record(received, body, now)),
             Ok(Ok(Begun::Reused)) => {
                 return rejected("id-reused", format!("the id {} belongs to another command", command.id));
             }
@@ -112,7 +112,15 @@ impl Setup {
                 "stored": numbers.stored,
                 "waiting": numbers.waiting,
                 "in_flight": numbers.in_flight,
+                "set_aside": numbers.aside,
+                "eta_s": numbers.eta.map(|eta| eta.as_secs()),
                 "bytes": numbers.bytes,
+                "on_disk_bytes": numbers.on_disk,
+                "written_bytes": numbers.written,
+                "commits": numbers.commits,
+                "elided": numbers.elided,
+                "last_sync": numbers.synced.map(|synced| synced.to_string()),
+                "disk_full": numbers.is_disk_full,
                 "dropped": numbers.dropped,
                 "fault": numbers.fault,
             },
@@ -146,14 +154,14 @@ impl Setup {
                 values: Vec::new(),
             };
             let device = open.key.device.as_ref().map(DeviceId::as_str);
-            let (ts, synced) = (Timestamp::now(), self.clock.is_synced());
-            let body = outcome.body(Some(&open.key.id), device, Some(&open.action), ts, synced).finish();
+            let made = self.clock.now();
+            let body = outcome.body(Some(&open.key.id), device, Some(&open.action), made).finish();
             let reply = Record {
                 kind: RecordKind::Reply,
                 topic: open.reply,
                 body,
                 correlation: open.correlation,
-                made: ts,
+                made,
             };
             self.finish(Finish { key: open.key, keep: true, reply }).await;
         }
@@ -176,8 +184,8 @@ impl Setup {
         outcome: &Outcome,
     ) -> Record {
         let device = received.device.as_ref().map(DeviceId::as_str);
-        let body = outcome.body(id, device, action, Timestamp::now(), self.clock.is_synced());
-        record(received, body.finish())
+        let made = self.clock.now();
+        record(received, outcome.body(id, device, action, made).finish(), made)
     }
 
     async fn append(&self, record: Record) {
@@ -206,13 +214,13 @@ fn begin(received: &Received, command: &Command, enter: bool) -> Begin {
     }
 }
 
-fn record(received: &Received, body: Arc<[u8]>) -> Record {
+fn record(received: &Received, body: Arc<[u8]>, made: Moment) -> Record {
     Record {
         kind: RecordKind::Reply,
         topic: received.reply.clone(),
         body,
         correlation: received.correlation.clone(),
-        made: Timestamp::now(),
+        made,
     }
 }
 

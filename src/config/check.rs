@@ -139,8 +139,21 @@ fn buffer(mut table: Table) -> BufferConfig {
     if when_full.is_none() {
         table.note("when_full", "drop-oldest".into());
     }
+    let range = Duration::from_secs(1)..=Duration::from_secs(3650 * 86_400);
+    let max_age = table.duration("max_age", range, Duration::from_secs(30 * 86_400));
+    let live_share = table.share("live_share", 0.5);
+    let backlog_rate = table.whole("backlog_rate", 0..=1_000_000).unwrap_or(0);
+    table.note("backlog_rate", backlog_rate.into());
     table.finish();
-    BufferConfig { path: path.into(), commit_every, max_size, when_full: when_full.unwrap_or_default() }
+    BufferConfig {
+        path: path.into(),
+        commit_every,
+        max_size,
+        max_age,
+        when_full: when_full.unwrap_or_default(),
+        live_share,
+        backlog_rate,
+    }
 }
 
 fn commands(mut table: Table) -> CommandsConfig {

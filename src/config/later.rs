@@ -2,8 +2,7 @@
 //! that reason, so that nobody believes it to be in force.
 
 /// Section, depth of the table the key stands in (1: the section itself), keys.
-const KEYS: [(&str, usize, &[&str]); 9] = [
-    ("buffer", 1, &["max_age", "live_share", "backlog_rate"]),
+const KEYS: [(&str, usize, &[&str]); 8] = [
     (
         "mqtt",
         1,

@@ -94,10 +94,16 @@ pub struct BufferConfig {
     pub path: PathBuf,
     /// A commit begins when the oldest unacknowledged record is this old.
     pub commit_every: Duration,
-    /// Largest size of the file, in bytes.
+    /// Largest size of the file and all that lies beside it, in bytes.
     pub max_size: u64,
+    /// Readings older than this are dropped.
+    pub max_age: Duration,
     /// What gives way at a bound.
     pub when_full: WhenFull,
+    /// While a backlog drains, at least this part of the messages is live data; 0 to 1.
+    pub live_share: f64,
+    /// Most messages of the backlog in a second; 0 is as fast as the broker takes them.
+    pub backlog_rate: u32,
 }
 
 /// `buffer.when_full`

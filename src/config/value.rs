@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive as _;
 use serde_json::Value as Json;
 
 use super::file::{self, Value};
@@ -94,6 +95,21 @@ impl Table<'_> {
         let shown: i128 = number.into();
         self.note(key, i64::try_from(shown).unwrap_or(i64::MAX).into());
         Some(number)
+    }
+
+    /// A part of the whole, 0 to 1.
+    pub(super) fn share(&mut self, key: &'static str, default: f64) -> f64 {
+        let found = if self.has(key) { self.decimal(key) } else { None };
+        let share = found.and_then(|share| share.to_f64()).unwrap_or(default);
+        if !(0.0..=1.0).contains(&share) {
+            self.fault(
+                key,
+                "{key} must lie within 0 to 1",
+                format!("write a part of the whole such as {default}"),
+            );
+        }
+        self.note(key, share.into());
+        share
     }
 
     /// A number, exact in decimal. A float of TOML stands for the shortest decimal that reads back as it.

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::buffer::Append;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::LinkConfig;
 use crate::drivers::Driver;
 use crate::point::{Device, DeviceId};
@@ -154,7 +154,7 @@ async fn run(setup: Setup, mut jobs: mpsc::Receiver<Job>, mut stop: watch::Recei
                 tracing::error!(link = %setup.config.id, panic = text, "the driver panicked; it is started anew");
                 let detail =
                     |body: record::Body| body.with("link", setup.config.id.as_str()).with("text", text);
-                setup.append(record::event("panic", Timestamp::now(), setup.clock.is_synced(), detail)).await;
+                setup.append(record::event("panic", setup.clock.now(), detail)).await;
                 driver = (setup.driver)();
             }
         }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tokio::time::Instant;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Moment};
 use crate::decode::decode;
 use crate::drivers::{Driver, DriverError, Request};
 use crate::point::{Device, Reading, Reason};
@@ -23,12 +23,14 @@ pub(super) struct Poll {
     readings: Vec<Reading>,
     failures: u32,
     answered: bool,
-    ts: Option<Timestamp>,
+    clock: Clock,
+    /// The first answer.
+    at: Option<Moment>,
     begun: Instant,
 }
 
 impl Poll {
-    pub(super) fn new(device: Rc<Device>, requests: Rc<[Request]>) -> Self {
+    pub(super) fn new(device: Rc<Device>, requests: Rc<[Request]>, clock: Clock) -> Self {
         let readings = Vec::with_capacity(device.points.len());
         Self {
             device,
@@ -37,14 +39,15 @@ impl Poll {
             readings,
             failures: 0,
             answered: false,
-            ts: None,
+            clock,
+            at: None,
             begun: Instant::now(),
         }
     }
 
     /// All points bad: the link is down, nobody was asked.
-    pub(super) fn offline(device: &Rc<Device>) -> Self {
-        let mut poll = Self::new(device.clone(), Rc::new([]));
+    pub(super) fn offline(device: &Rc<Device>, clock: Clock) -> Self {
+        let mut poll = Self::new(device.clone(), Rc::new([]), clock);
         poll.fail(0..device.points.len(), Reason::Offline);
         poll
     }
@@ -63,7 +66,7 @@ impl Poll {
         self.next += 1;
         match driver.exchange(request, Instant::now() + self.device.patience).await {
             Ok(samples) => {
-                self.ts.get_or_insert_with(Timestamp::now);
+                self.at.get_or_insert_with(|| self.clock.now());
                 self.answered = true;
                 for sample in samples {
                     let Some(point) = self.device.points.get(sample.point) else {
@@ -79,7 +82,7 @@ impl Poll {
                 self.fail(request.points.iter().copied(), reason);
                 match error {
                     DriverError::Refused(_) => {
-                        self.ts.get_or_insert_with(Timestamp::now);
+                        self.at.get_or_insert_with(|| self.clock.now());
                         self.answered = true;
                     }
                     DriverError::Timeout => self.failures = GIVE_UP,
@@ -119,15 +122,17 @@ impl Poll {
                 (State::Degraded, Some(format!("{point}: {reason}")))
             }
         };
-        Report { device: self.device.id.clone(), state, reason, ts: self.ts.unwrap_or_else(Timestamp::now) }
+        Report { device: self.device.id.clone(), state, reason, ts: self.moment().wall }
     }
 
     /// The record; `None` for a device without points.
-    pub(super) fn record(&mut self, clock: Clock) -> Option<Record> {
+    pub(super) fn record(&mut self) -> Option<Record> {
         self.readings.sort_unstable_by_key(|reading| reading.point);
-        let ts = self.ts.unwrap_or_else(Timestamp::now);
-        (!self.readings.is_empty())
-            .then(|| record::readings(&self.device, &self.readings, ts, clock.is_synced()))
+        (!self.readings.is_empty()).then(|| record::readings(&self.device, &self.readings, self.moment()))
+    }
+
+    fn moment(&self) -> Moment {
+        self.at.unwrap_or_else(|| self.clock.now())
     }
 
     fn skip(&mut self, reason: Reason) {

@@ -59,7 +59,7 @@ impl Life<'_> {
                     let poll = match next {
                         Some((_, device, requests)) => {
                             schedule.begin(&device.id);
-                            current.insert(Poll::new(device, requests))
+                            current.insert(Poll::new(device, requests, setup.clock))
                         }
                         None => match &mut current {
                             Some(poll) => poll,
@@ -102,7 +102,7 @@ impl Setup {
         if let Err(error) = self.status.try_send(report) {
             tracing::debug!(%error, "a report was dropped");
         }
-        if let Some(record) = poll.record(self.clock) {
+        if let Some(record) = poll.record() {
             self.append(record).await;
         }
     }
@@ -121,7 +121,7 @@ impl Setup {
             tracing::debug!(link = %self.config.id, %error, "still cannot be opened");
         }
         for device in schedule.devices() {
-            let mut poll = Poll::offline(device);
+            let mut poll = Poll::offline(device, self.clock);
             let mut report = poll.report();
             report.reason = Some(error.to_string());
             self.publish(&mut poll, report).await;
@@ -164,8 +164,10 @@ impl Setup {
             Task::Write(values) => job::write(driver, &device, &values, deadline).await,
             Task::Poll | Task::Read(_) => {
                 let mut poll = match &task {
-                    Task::Read(points) => Poll::new(device.clone(), driver.plan(&device, points).into()),
-                    _ => Poll::new(device.clone(), requests),
+                    Task::Read(points) => {
+                        Poll::new(device.clone(), driver.plan(&device, points).into(), self.clock)
+                    }
+                    _ => Poll::new(device.clone(), requests, self.clock),
                 };
                 loop {
                     match poll.step(driver).await {

@@ -12,14 +12,20 @@ use super::Setup;
 use super::client::{Client, ClientError, Limits, Outgoing};
 use super::paho::delivered;
 use super::topics::Topics;
-use crate::buffer::{Ack, Append, Take};
-use crate::clock::Timestamp;
-use crate::record::{self, Name, Numbered, RecordKind, Topic};
+use crate::buffer::{Ack, SetAside, Take};
+use crate::clock::uptime;
+use crate::record::{Name, Numbered, RecordKind, Topic};
 
 /// A record older than this is marked as backlog.
 const BACKLOG: Duration = Duration::from_secs(10);
-/// Records that the broker denies are sent again after this long.
+/// Records that the broker denies are sent again after this long ...
 const DENIED: Duration = Duration::from_secs(30);
+/// ... and set aside after so many tries, if it takes others meanwhile: then these alone are the fault. While it
+/// takes none, the rights of the whole gateway are, and everything is kept.
+const DENIED_TRIES: u32 = 3;
+/// A reply on a topic that its sender chose is sent this often. Some brokers answer a forbidden topic by breaking
+/// the connection, and anybody may name one.
+const FOREIGN_TRIES: u32 = 3;
 
 /// A record and what became of its publish.
 type Delivered = (Name, Origin, Result<(), ClientError>);
@@ -56,10 +62,17 @@ pub(super) struct Drain<'a> {
     window: usize,
     /// The newest record made before this connection.
     newest: Name,
-    /// Since when the broker denies records.
+    /// The newest record sent without the mark of a delay.
+    live: Name,
+    /// Since when the broker denies records, and which.
     denied: Option<Instant>,
+    denials: BTreeSet<Name>,
+    /// Records that this connection brought to the broker.
+    delivered: u64,
     /// Replies out on topics that their senders chose.
     foreign: BTreeSet<Name>,
+    /// How often records were tried before, see [`Drain::tries`].
+    before: &'a BTreeMap<Name, u32>,
     out: FuturesUnordered<BoxFuture<'static, Delivered>>,
 }
 
@@ -71,6 +84,7 @@ impl<'a> Drain<'a> {
         limits: Limits,
         window: usize,
         newest: Name,
+        before: &'a BTreeMap<Name, u32>,
     ) -> Self {
         let out = FuturesUnordered::new();
         Self {
@@ -80,8 +94,12 @@ impl<'a> Drain<'a> {
             limits,
             window: window.max(1),
             newest,
+            live: newest,
             denied: None,
+            denials: BTreeSet::new(),
+            delivered: 0,
             foreign: BTreeSet::new(),
+            before,
             out,
         }
     }
@@ -118,17 +136,20 @@ impl<'a> Drain<'a> {
         }
     }
 
-    /// How often each reply on a sender's topic was out when a connection broke, with this one.
-    pub(super) fn foreign_tries(&self, before: &BTreeMap<Name, u32>) -> BTreeMap<Name, u32> {
-        self.foreign.iter().map(|name| (*name, before.get(name).copied().unwrap_or(0) + 1)).collect()
-    }
-
-    /// Takes a reply back that the broker breaks the connection for.
-    pub(super) async fn give_up(&self, name: Name) {
-        self.set_aside(name, Origin::Foreign, "the broker broke each connection that it was sent on").await;
-        if self.setup.ack.send(Ack(vec![name])).await.is_err() {
-            tracing::error!("the buffer is gone");
+    /// How often records were out when a connection ended for their sake, with this one: replies on topics of
+    /// their senders, and what the broker denied. Those that were tried often enough are set aside.
+    pub(super) async fn tries(&self) -> BTreeMap<Name, u32> {
+        let mut tries = BTreeMap::new();
+        for name in self.foreign.iter().chain(&self.denials) {
+            let count = self.before.get(name).copied().unwrap_or(0) + 1;
+            if self.foreign.contains(name) && count >= FOREIGN_TRIES {
+                let reason = "the broker broke each connection that it was sent on";
+                self.set_aside(*name, Origin::Foreign, reason).await;
+            } else {
+                tries.insert(*name, count);
+            }
         }
+        tries
     }
 
     /// Waits for the acknowledgements of what is out.
@@ -141,10 +162,11 @@ impl<'a> Drain<'a> {
     }
 
     async fn publish(&mut self, records: Vec<Numbered>) -> Result<(), ClientError> {
-        let now = Timestamp::now();
-        let (mut names, mut messages, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let now = uptime();
+        let (mut names, mut messages) = (Vec::new(), Vec::new());
         for numbered in &records {
-            match self.limits.fit(self.message(numbered, now)) {
+            let message = self.message(numbered, now);
+            match self.limits.fit(message) {
                 Ok(message) => {
                     names.push((numbered.name, Origin::of(numbered)));
                     messages.push(message);
@@ -152,12 +174,8 @@ impl<'a> Drain<'a> {
                 Err(size) => {
                     let reason = format!("its {size} bytes are more than the broker takes");
                     self.set_aside(numbered.name, Origin::of(numbered), &reason).await;
-                    refused.push(numbered.name);
                 }
             }
-        }
-        if !refused.is_empty() && self.setup.ack.send(Ack(refused)).await.is_err() {
-            return Err(ClientError::Lost("the buffer is gone".to_owned()));
         }
         let deliveries = self.client.publish(messages).await?;
         for ((name, origin), delivery) in names.into_iter().zip(deliveries) {
@@ -169,9 +187,15 @@ impl<'a> Drain<'a> {
         Ok(())
     }
 
-    fn message(&self, numbered: &Numbered, now: Timestamp) -> Outgoing {
-        let age = u128::try_from(now.millis() - numbered.record.made.millis()).unwrap_or(0);
-        let is_backlog = numbered.name <= self.newest || age > BACKLOG.as_millis();
+    /// `backlog` marks what was delayed: older than ten seconds, made before this connection, or overtaken by a
+    /// newer record, so that what bears no mark is in order.
+    fn message(&mut self, numbered: &Numbered, now: i64) -> Outgoing {
+        let age = u128::try_from(now - numbered.record.made.uptime).unwrap_or(0);
+        let is_overtaken = numbered.record.kind != RecordKind::Reply && numbered.name < self.live;
+        let is_backlog = numbered.name <= self.newest || age > BACKLOG.as_millis() || is_overtaken;
+        if !is_backlog && numbered.record.kind != RecordKind::Reply {
+            self.live = numbered.name;
+        }
         let config = &self.setup.config;
         let expires = config.message_expiry.filter(|_| numbered.record.kind == RecordKind::Readings);
         Outgoing {
@@ -193,16 +217,20 @@ impl<'a> Drain<'a> {
             if result.is_ok() {
                 self.foreign.remove(&name);
             }
+            let tries = self.before.get(&name).copied().unwrap_or(0) + 1;
             match result {
-                Ok(()) => names.push(name),
-                Err(ClientError::Unwanted(reason)) => {
-                    self.set_aside(name, origin, &reason).await;
+                Ok(()) => {
+                    self.delivered += 1;
                     names.push(name);
                 }
+                Err(ClientError::Unwanted(reason)) => self.set_aside(name, origin, &reason).await,
                 // Anybody may name a topic for his reply that the gateway must not use: that must not stop the rest.
                 Err(ClientError::Denied(reason)) if origin == Origin::Foreign => {
+                    self.foreign.remove(&name);
                     self.set_aside(name, origin, &reason).await;
-                    names.push(name);
+                }
+                Err(ClientError::Denied(reason)) if tries >= DENIED_TRIES && self.delivered > 0 => {
+                    self.set_aside(name, origin, &reason).await;
                 }
                 // Rights come back: the record stays out, keeps its place in the window, and is tried again.
                 Err(ClientError::Denied(reason)) => {
@@ -210,6 +238,7 @@ impl<'a> Drain<'a> {
                         tracing::error!(reason, "the broker denies records; they wait");
                     }
                     self.denied.get_or_insert_with(Instant::now);
+                    self.denials.insert(name);
                 }
                 Err(error) => failed = Some(error),
             }
@@ -221,8 +250,8 @@ impl<'a> Drain<'a> {
         failed.map_or(Ok(()), Err)
     }
 
-    /// The broker will never take this record: it leaves the buffer, and an event says so. A refused event is
-    /// told in the log alone, or it would bring forth the next one.
+    /// The broker will never take this record: it is kept apart, and an event says so. A refused event is told in
+    /// the log alone, or it would bring forth the next one.
     async fn set_aside(&self, name: Name, origin: Origin, reason: &str) {
         tracing::error!(
             run = name.run,
@@ -230,14 +259,8 @@ impl<'a> Drain<'a> {
             reason,
             "the broker refuses a record; it is set aside"
         );
-        if origin == Origin::Event {
-            return;
-        }
-        let lost = serde_json::json!({ "run": name.run, "from": name.seq, "to": name.seq });
-        let event = record::event("set-aside", Timestamp::now(), self.setup.clock.is_synced(), |body| {
-            body.with("lost", &lost).with("reason", reason)
-        });
-        if let Err(error) = self.setup.append.send(Append(event)).await {
+        let (reason, tell) = (reason.to_owned(), origin != Origin::Event);
+        if let Err(error) = self.setup.set_aside.send(SetAside { name, reason, tell }).await {
             tracing::error!(%error, "the buffer is gone");
         }
     }

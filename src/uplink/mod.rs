@@ -9,7 +9,7 @@ use actix::prelude::*;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::buffer::{Ack, Append, Rewind, Take};
+use crate::buffer::{Ack, Rewind, SetAside, Take};
 use crate::clock::Clock;
 use crate::commands::Received;
 use crate::config::MqttConfig;
@@ -49,8 +49,8 @@ pub struct Setup {
     pub take: Recipient<Take>,
     /// Forgets records.
     pub ack: Recipient<Ack>,
-    /// Takes events.
-    pub append: Recipient<Append>,
+    /// Keeps records apart that the broker will never take.
+    pub set_aside: Recipient<SetAside>,
     /// Tells what changed.
     pub watch: Recipient<Watch>,
     /// Takes commands.

@@ -15,7 +15,6 @@ use super::paho::confirmed;
 use super::topics::Topics;
 use super::wire::{Lost, Wire};
 use crate::buffer::Rewind;
-use crate::clock::Timestamp;
 use crate::record::{Body, Name};
 use crate::session::Backoff;
 use crate::status::{FORMAT, State};
@@ -30,9 +29,6 @@ const REFUSED_WAIT: Duration = Duration::from_secs(30);
 const ADDRESSES: usize = 4;
 /// A connection that lasted this long was a good one: the next try is a first one again.
 const STABLE: Duration = Duration::from_secs(10);
-/// A reply on a topic that its sender chose is sent this often. Some brokers answer a forbidden topic by breaking
-/// the connection, and anybody may name one.
-const FOREIGN_TRIES: u32 = 3;
 /// At an orderly stop, records in flight get this long to be acknowledged ...
 const SETTLE: Duration = Duration::from_secs(2);
 /// ... and the offline status this long to leave.
@@ -60,7 +56,7 @@ pub(super) struct Life {
     pub(super) has_subscribed: bool,
     pub(super) marks: u64,
     pub(super) backoff: Backoff,
-    /// How often a reply on a sender's topic was out when a connection broke.
+    /// How often a record was out when its connection ended for its sake.
     pub(super) tries: BTreeMap<Name, u32>,
     /// Since when there is no connection.
     pub(super) outage: Option<Instant>,
@@ -139,7 +135,8 @@ impl Life {
         };
         let window =
             usize::from(self.setup.config.max_inflight.min(limits.receive_maximum.unwrap_or(u16::MAX)));
-        let mut drain = Drain::new(&self.setup, &self.topics, &self.client, limits, window, newest);
+        let mut drain =
+            Drain::new(&self.setup, &self.topics, &self.client, limits, window, newest, &self.tries);
         let mut announced = self.announced;
         let end = {
             let announce = announce(&self.setup, &self.topics, &self.client, limits, &mut announced);
@@ -170,10 +167,7 @@ impl Life {
                 End::Stopped
             }
             End::Lost(error) => {
-                let tries = drain.foreign_tries(&self.tries);
-                for (name, _) in tries.iter().filter(|(_, tries)| **tries >= FOREIGN_TRIES) {
-                    drain.give_up(*name).await;
-                }
+                let tries = drain.tries().await;
                 drop(drain);
                 self.tries = tries;
                 self.ended(error, connected, &lost)
@@ -252,7 +246,7 @@ impl Life {
         if let Some(reason) = reason {
             body = body.with("reason", reason);
         }
-        body = body.with_time(Timestamp::now(), self.setup.clock.is_synced()).with("run", &self.setup.run);
+        body = body.with_time(self.setup.clock.now()).with("run", &self.setup.run);
         if state == State::Online {
             body = body.with("version", env!("CARGO_PKG_VERSION"));
         }

@@ -18,7 +18,7 @@ use super::LIMIT;
 use super::specimen::{begin, outcome, record};
 
 /// Big enough that nothing is dropped, small enough that the log is folded in often.
-pub const MAX_SIZE: u64 = 2 << 20;
+pub const MAX_SIZE: u64 = 8 << 20;
 
 /// The records that are in a file, with the version of each: events grow.
 pub type Versions = BTreeMap<Name, u32>;
@@ -98,7 +98,12 @@ impl Ledger {
     /// book in which what was open is settled.
     pub fn judge(&self, folder: &Path) -> Result<Self, Wrong> {
         let copy = fs::read_to_string(folder.join("buffer.db.run")).unwrap_or_default();
-        if copy.trim().parse::<u64>().ok().is_none_or(|run| run < self.run) {
+        if copy
+            .split_whitespace()
+            .next()
+            .and_then(|run| run.parse::<u64>().ok())
+            .is_none_or(|run| run < self.run)
+        {
             return Err(Wrong::File(format!("the copy of the run is {copy:?} after run {}", self.run)));
         }
         let mut later = self.clone();
@@ -121,8 +126,8 @@ impl Ledger {
     /// Opens `store` and compares. What was open before is certain afterwards.
     fn judge_open(&mut self, store: &mut Store, folder: &Path) -> Result<(), Wrong> {
         let opened = open(store).map_err(|error| unusable("it does not open", &error))?;
-        if let Some(path) = opened.replaced {
-            return Err(Wrong::File(format!("it was taken for damaged and moved to {}", path.display())));
+        if let Some(replaced) = opened.replaced {
+            return Err(Wrong::File(format!("it was taken for damaged: {replaced:?}")));
         }
         if opened.run <= self.run {
             return Err(Wrong::File(format!("run {} after run {}", opened.run, self.run)));
@@ -248,10 +253,13 @@ pub fn load(store: &mut Store) -> Result<Vec<Numbered>, Wrong> {
         let more = store
             .load(found.last().map(|numbered| numbered.name), 64)
             .map_err(|error| unusable("it cannot be read", &error))?;
-        if more.is_empty() {
+        if !more.damaged.is_empty() {
+            return Err(Wrong::File(format!("rows without their checksum: {:?}", more.damaged)));
+        }
+        if more.records.is_empty() {
             return Ok(found);
         }
-        found.extend(more);
+        found.extend(more.records);
     }
 }
 

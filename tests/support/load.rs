@@ -1,14 +1,14 @@
 //! A child that commits to the real store and keeps the ledger: batches of all sizes, deletes, events that grow,
 //! commands, orderly ends and new beginnings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fastrand::Rng;
-use fieldgate::buffer::store::Store;
+use fieldgate::buffer::store::{Batch, Store};
 use fieldgate::record::Name;
 
 use super::disk::{mark, own_test};
@@ -114,29 +114,33 @@ impl Worker {
             insert.push(record(name, version));
         };
         let events: Vec<Name> = self.live.keys().copied().filter(|name| is_event(*name)).collect();
-        let grows = self.rng.choice(&events).copied().filter(|name| self.live[name] < 9);
+        // An outcome and its reply are one transaction; what else waits follows in the next.
+        let finishes = self.rng.u8(..8) == 0;
+        let grows = self.rng.choice(&events).copied().filter(|name| self.live[name] < 9 && !finishes);
         if let Some(name) = grows.filter(|_| self.rng.u8(..4) == 0) {
             let version = self.live[&name] + 1;
             self.live.insert(name, version);
             put(name, version);
         }
         let most = *self.rng.choice(&[1, 1, 4, 16, 100]).unwrap();
-        for _ in 0..self.rng.usize(0..=most) {
+        for _ in 0..if finishes { 1 } else { self.rng.usize(0..=most) } {
             self.seq += 1;
             let name = Name { run: self.run, seq: self.seq };
             self.live.insert(name, 1);
             put(name, 1);
         }
+        // A batch forgets before it stores, because that makes room: what is new stays.
+        let fresh: BTreeSet<Name> = insert.iter().map(|numbered| numbered.name).collect();
+        let old = || self.live.keys().filter(|name| !fresh.contains(name));
         let mut delete: Vec<Name> = Vec::new();
         let goes = self.rng.usize(0..=self.live.len().min(2 * most));
-        let goes = goes.max(self.live.len().saturating_sub(MOST));
-        // What was inserted just now may go in the same transaction.
-        delete.extend(self.live.keys().filter(|_| self.rng.u8(..8) > 0).take(goes).copied());
+        let goes = if finishes { 0 } else { goes.max(self.live.len().saturating_sub(MOST)) };
+        let rng = &mut self.rng;
+        delete.extend(old().filter(|_| rng.u8(..8) > 0).take(goes).copied());
         for name in &delete {
             self.live.remove(name);
             write!(line, " -{}:{}", name.run, name.seq).unwrap();
         }
-        let finishes = self.rng.u8(..8) == 0;
         if finishes {
             self.command += 1;
             mark(&mut self.marks, &format!("begin {}", self.command));
@@ -147,7 +151,8 @@ impl Worker {
         mark(&mut self.marks, &line);
         if finishes {
             let outcome = outcome(self.command);
-            self.store.finish(&key(self.command), Some(outcome.as_bytes()), &insert, &delete).unwrap();
+            let rest = Batch::default();
+            self.store.finish(&key(self.command), Some(outcome.as_bytes()), &insert[0], &rest).unwrap();
         } else {
             self.store.commit(&insert, &delete).unwrap();
         }

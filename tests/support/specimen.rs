@@ -1,7 +1,7 @@
 //! Records and commands for tests, the same in every process.
 
 use fieldgate::buffer::journal::{Begin, CommandKey};
-use fieldgate::clock::Timestamp;
+use fieldgate::clock::{Moment, Timestamp};
 use fieldgate::record::{Name, Numbered, Record, RecordKind, Topic, event};
 
 /// The record of this name, the same in every process: small or large, and of any kind.
@@ -14,8 +14,9 @@ pub fn record(name: Name, version: u32) -> Numbered {
         _ => 120,
     };
     let text: String = (0..rng.usize(1..=length)).map(|_| rng.alphanumeric()).collect();
-    let made = Timestamp::from_millis(i64::try_from(name.seq).unwrap());
-    let made = event("grown", made, true, |body| body.with("version", &version).with("text", &text));
+    let millis = i64::try_from(name.seq).unwrap();
+    let made = Moment { wall: Timestamp::from_millis(millis), uptime: 2 * millis, synced: millis % 3 > 0 };
+    let made = event("grown", made, |body| body.with("version", &version).with("text", &text));
     let record = match name.seq % 16 {
         0 => made,
         1 => Record {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension as _, params};
 
-use super::rows::{put, remove, to_sql};
-use super::{Store, StoreError, Usage};
+use super::rows::{put, to_sql};
+use super::{Batch, Store, StoreError, Usage};
 use crate::buffer::journal::{Begin, Begun, CommandKey, Unfinished};
 use crate::clock::Timestamp;
-use crate::record::{Name, Numbered, Topic};
+use crate::record::{Numbered, Topic};
 
 /// Ids of commands are kept this long ...
 const JOURNAL_AGE_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -49,29 +49,29 @@ impl Store {
         })
     }
 
-    /// Stores the outcome of a command (`None`: takes it out of the journal again) with its reply and
+    /// Stores the outcome of a command (`None`: takes it out of the journal again) together with its reply, then
     /// everything else that waits.
     pub fn finish(
         &mut self,
         key: &CommandKey,
         outcome: Option<&[u8]>,
-        insert: &[Numbered],
-        delete: &[Name],
+        reply: &Numbered,
+        batch: &Batch,
     ) -> Result<Usage, StoreError> {
-        let gone = self.transact(|tx| {
-            let gone = put(tx, insert)? + remove(tx, delete)?;
+        self.make_ready()?;
+        self.transact(|tx| {
+            put(tx, [reply])?;
             match outcome {
                 Some(outcome) => tx
                     .prepare_cached("UPDATE commands SET outcome = ?3 WHERE topic = ?1 AND id = ?2")?
-                    .execute(params![key.topic(), key.id, outcome])?,
+                    .execute(params![key.topic(), key.id, outcome]),
                 None => tx
                     .prepare_cached("DELETE FROM commands WHERE topic = ?1 AND id = ?2")?
-                    .execute([key.topic(), &key.id])?,
-            };
-            Ok(gone)
+                    .execute([key.topic(), &key.id]),
+            }
         })?;
-        self.count_change(insert.len(), gone);
-        self.usage()
+        self.records = self.records.map(|records| records + 1);
+        self.write(batch)
     }
 
     /// The commands that were begun and never finished.

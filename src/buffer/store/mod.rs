@@ -3,20 +3,39 @@
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode};
 
+use crate::clock::Timestamp;
 use crate::record::{Name, Numbered};
 
+mod aside;
+mod batch;
+mod check;
 mod commands;
+mod expire;
+mod lost;
+mod migrate;
 mod open;
+mod replace;
+mod reserve;
+mod retime;
 mod rows;
+mod space;
 
+pub use batch::{Aside, Batch};
+pub use check::faults;
+pub use expire::Limit;
+pub use lost::{Changed, Lost};
 pub(crate) use open::write_synced;
-use rows::{name, put, remove, select, to_sql};
+pub use replace::Replaced;
+pub use retime::Retime;
+pub use space::Usage;
 
-/// The version of the file's schema.
-const SCHEMA_VERSION: i32 = 1;
+use reserve::Reserve;
+use rows::{select, to_sql};
+use space::Bounds;
 
 /// Why the store did not do what it was asked. Nothing of a failed transaction is in the file.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +44,8 @@ pub enum StoreError {
     #[error("{} is held by another gateway; stop it first, or give this one its own buffer.path", .0.display())]
     Locked(PathBuf),
     /// The file is of a version that this program does not know.
-    #[error("{} was written by a newer version (schema {found}, this program knows {SCHEMA_VERSION}); \
-             it is left untouched: install that version, or name another buffer.path", path.display())]
+    #[error("{} was written by a newer version (schema {found}, this program knows {}); \
+             it is left untouched: install that version, or name another buffer.path", path.display(), migrate::VERSION)]
     Newer {
         /// The file.
         path: PathBuf,
@@ -41,21 +60,16 @@ pub enum StoreError {
         /// What the system said.
         error: io::Error,
     },
-    /// `max_size` is reached.
-    #[error("the buffer file is full")]
-    Full,
+    /// `max_size` is reached, or the disk is full.
+    #[error("{}", if .0.is_disk_full { "the disk is full; make room, or lower buffer.max_size" }
+                  else { "the buffer file has reached buffer.max_size" })]
+    Full(Usage),
+    /// The file is damaged, or was taken away.
+    #[error("the buffer file is damaged: {0}")]
+    Damaged(String),
     /// SQLite failed.
-    #[error("the buffer file: {0}")]
-    Sqlite(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full,
-            _ => Self::Sqlite(error),
-        }
-    }
+    #[error("the buffer file: {0}; see the disk")]
+    Sqlite(#[from] rusqlite::Error),
 }
 
 /// What was found when the file was opened for a run.
@@ -63,141 +77,209 @@ impl From<rusqlite::Error> for StoreError {
 pub struct Opened {
     /// The number of this run.
     pub run: u64,
-    /// Records left by earlier runs.
-    pub records: u64,
-    /// A damaged file was moved here and a new one begun.
-    pub replaced: Option<PathBuf>,
+    /// How full the file is; its records were left by earlier runs.
+    pub usage: Usage,
+    /// A damaged file was moved aside and a new one begun.
+    pub replaced: Option<Replaced>,
     /// Replies left by earlier runs, to be taken first.
     pub replies: Vec<Numbered>,
+    /// Losses that no event tells yet.
+    pub lost: Vec<Lost>,
+    /// The last run ended without a word: the file wants a thorough look.
+    pub is_unclean: bool,
 }
 
-/// How full the file is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Bytes of pages in use.
-    pub bytes: u64,
-    /// Records in the file.
-    pub records: u64,
+/// What was loaded.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The records, oldest first.
+    pub records: Vec<Numbered>,
+    /// Names of rows that do not bear their checksum.
+    pub damaged: Vec<Name>,
+    /// The last row that was looked at.
+    pub last: Option<Name>,
 }
 
 /// The open file.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    max_size: u64,
+    bounds: Bounds,
     lock: Option<File>,
     connection: Option<Connection>,
-    records: u64,
+    /// Which file is open: its device and inode.
+    identity: Option<(u64, u64)>,
+    run: u64,
+    /// Nothing: to be counted again.
+    records: Option<u64>,
+    aside: u64,
+    reserve: Reserve,
+    is_disk_full: bool,
+    /// An I/O error: the write-ahead log may hold what never reached the disk.
+    is_suspect: bool,
+    /// When the floor was last written.
+    marked: Option<Instant>,
+    ceiling: u64,
+    commits: u64,
+    synced: Option<Timestamp>,
+    /// Another connection changed the file since: `PRAGMA data_version`.
+    data_version: i64,
 }
 
 impl Store {
-    /// For the file at `path`; nothing is opened yet.
+    /// For the file at `path`, which with all that lies beside it stays below `max_size` bytes; nothing is opened
+    /// yet.
     #[must_use]
     pub fn new(path: PathBuf, max_size: u64) -> Self {
-        Self { path, max_size, lock: None, connection: None, records: 0 }
-    }
-
-    /// Inserts (or replaces) and deletes in one synced transaction.
-    pub fn commit(&mut self, insert: &[Numbered], delete: &[Name]) -> Result<Usage, StoreError> {
-        let (added, gone) = self.transact(|tx| {
-            let replaced = put(tx, insert)?;
-            Ok((insert.len(), replaced + remove(tx, delete)?))
-        })?;
-        self.count_change(added, gone);
-        self.usage()
+        let reserve = Reserve::new(path.with_added_extension("reserve"), max_size);
+        Self {
+            path,
+            bounds: Bounds::new(max_size),
+            lock: None,
+            connection: None,
+            identity: None,
+            run: 0,
+            records: None,
+            aside: 0,
+            reserve,
+            is_disk_full: false,
+            is_suspect: false,
+            marked: None,
+            ceiling: 0,
+            commits: 0,
+            synced: None,
+            data_version: 0,
+        }
     }
 
     /// The records after `after`, oldest first.
-    pub fn load(&mut self, after: Option<Name>, limit: usize) -> Result<Vec<Numbered>, StoreError> {
+    pub fn load(&mut self, after: Option<Name>, limit: usize) -> Result<Loaded, StoreError> {
         let after = after.unwrap_or(Name { run: 0, seq: 0 });
-        self.attempt(|connection| {
+        let rows = self.attempt(|connection| {
             select(
                 connection,
                 "WHERE (run, seq) > (?1, ?2) ORDER BY run, seq LIMIT ?3",
                 [to_sql(after.run), to_sql(after.seq), i64::try_from(limit).unwrap_or(i64::MAX)],
             )
-        })
-    }
-
-    /// The names of the oldest records that may be dropped to make room: readings only.
-    pub fn oldest(&mut self, limit: usize) -> Result<Vec<Name>, StoreError> {
-        self.attempt(|connection| {
-            let mut statement = connection
-                .prepare_cached("SELECT run, seq FROM records WHERE kind = 2 ORDER BY run, seq LIMIT ?1")?;
-            let names = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], name)?;
-            names.collect()
-        })
-    }
-
-    /// Folds the write-ahead log into the file and closes it.
-    pub fn close(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-            if let Err(error) = folded {
-                tracing::debug!(%error, "the write-ahead log stays; it is folded in at the next start");
+        })?;
+        let mut loaded = Loaded::default();
+        for row in rows {
+            match row {
+                Ok(numbered) => {
+                    loaded.last = Some(numbered.name);
+                    loaded.records.push(numbered);
+                }
+                Err(name) => {
+                    loaded.last = Some(name);
+                    loaded.damaged.push(name);
+                }
             }
         }
+        Ok(loaded)
+    }
+
+    /// The names of the oldest records that may be dropped to make room: readings, then events, then replies.
+    pub fn oldest(&mut self, limit: usize) -> Result<Vec<Name>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.attempt(|connection| {
+            for which in ["kind = 2", "kind < 2 AND kind = 1", "kind < 2 AND kind = 0"] {
+                let mut statement = connection.prepare_cached(&format!(
+                    "SELECT run, seq FROM records WHERE {which} ORDER BY run, seq LIMIT ?1"
+                ))?;
+                let names: Vec<Name> = statement.query_map([limit], rows::name)?.collect::<Result<_, _>>()?;
+                if !names.is_empty() {
+                    return Ok(names);
+                }
+            }
+            Ok(Vec::new())
+        })
+    }
+
+    /// Notes that the run ended in order with this number, and closes the file.
+    pub fn end(&mut self, newest: u64) {
+        if self.connection.is_some() {
+            let run = self.run;
+            let noted = self.transact(|tx| {
+                tx.execute(
+                    "UPDATE runs SET clean = 1, floor = ?2, ceiling = ?2 WHERE run = ?1",
+                    [to_sql(run), to_sql(newest)],
+                )
+            });
+            if let Err(error) = noted {
+                tracing::warn!(%error, "the orderly end cannot be noted");
+            }
+        }
+        self.close();
+    }
+
+    /// Folds the write-ahead log into the file and closes it. The next start takes the run as one that was cut off.
+    pub fn close(&mut self) {
+        if let Err(error) = self.fold() {
+            tracing::debug!(%error, "the write-ahead log stays; it is folded in at the next start");
+        }
+        self.connection = None;
         self.lock = None;
     }
 
-    fn count_change(&mut self, added: usize, gone: usize) {
-        let [added, gone] = [added, gone].map(|n| u64::try_from(n).unwrap_or(u64::MAX));
-        self.records = (self.records + added).saturating_sub(gone);
+    fn connection(&mut self) -> Result<&mut Connection, StoreError> {
+        if self.connection.is_none() {
+            let connection = self.connect()?;
+            self.connection = Some(connection);
+        }
+        self.connection.as_mut().ok_or_else(|| StoreError::Damaged("it is not open".to_owned()))
     }
 
-    fn usage(&mut self) -> Result<Usage, StoreError> {
-        let records = self.records;
-        self.attempt(|connection| {
-            let pages: i64 = connection.query_row(
-                "SELECT (SELECT page_count FROM pragma_page_count()) - \
-                 (SELECT freelist_count FROM pragma_freelist_count())",
-                [],
-                |row| row.get(0),
-            )?;
-            let size: i64 =
-                connection.query_row("SELECT page_size FROM pragma_page_size()", [], |row| row.get(0))?;
-            Ok(Usage { bytes: u64::try_from(pages * size).unwrap_or(0), records })
-        })
-    }
-
+    /// One synced transaction.
     fn transact<T>(
         &mut self,
         work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        if self.connection.is_none() {
-            self.connection = Some(self.connect()?);
-        }
-        let Some(connection) = &mut self.connection else {
-            return Err(StoreError::Full);
-        };
+        self.check_identity()?;
+        let connection = self.connection()?;
         let done = (|| {
             let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             let done = work(&tx)?;
             tx.commit()?;
             Ok(done)
         })();
-        self.give_up_on(&done);
-        Ok(done?)
+        match done {
+            Ok(done) => {
+                self.commits += 1;
+                self.synced = Some(Timestamp::now());
+                self.tend();
+                Ok(done)
+            }
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
     fn attempt<T>(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        if self.connection.is_none() {
-            self.connection = Some(self.connect()?);
-        }
-        let Some(connection) = &self.connection else {
-            return Err(StoreError::Full);
-        };
-        let done = work(connection);
-        self.give_up_on(&done);
-        Ok(done?)
+        let done = work(self.connection()?);
+        done.map_err(|error| self.failed(error))
     }
 
-    /// After an I/O error nothing in the connection's cache can be believed, so the next use opens anew.
-    fn give_up_on<T>(&mut self, done: &rusqlite::Result<T>) {
-        if let Err(error) = done
-            && error.sqlite_error_code() != Some(ErrorCode::DiskFull)
-        {
-            self.connection = None;
+    /// What an error means, and what follows from it.
+    fn failed(&mut self, error: rusqlite::Error) -> StoreError {
+        self.records = None;
+        if is_corrupt(&error) {
+            return StoreError::Damaged(error.to_string());
         }
+        let is_short = self.is_short_of_disk();
+        if is_short {
+            self.note_full_disk();
+        }
+        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            return StoreError::Full(self.usage().unwrap_or_default());
+        }
+        // Nothing in the connection's cache can be believed, and its log may hold pages that never reached the
+        // disk: appending to them would put what comes next behind a hole. The next use opens the file anew and
+        // folds the log in before anything else.
+        self.connection = None;
+        self.is_suspect = true;
+        StoreError::Sqlite(error)
     }
+}
+
+fn is_corrupt(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
 }

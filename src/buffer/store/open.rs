@@ -2,21 +2,19 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::rows::{count, select, to_sql};
-use super::{Opened, SCHEMA_VERSION, Store, StoreError};
-use crate::clock::Timestamp;
+use super::batch::FIRST_CEILING;
+use super::lost::{count_aside, data_version, lost};
+use super::migrate::{VERSION, migrate, version};
+use super::rows::{select, to_sql};
+use super::space::BUSY_TIMEOUT;
+use super::{Opened, Store, StoreError};
+use crate::clock::{Timestamp, boot_id, uptime};
 
-/// Pages beyond `max_size`, so that gap events and the journal can be written when records fill it.
-const SPARE_PAGES: u64 = 64;
-/// Longest wait for another process that reads the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The write-ahead log is cut back to this many bytes after a checkpoint.
-const WAL_LIMIT: u64 = 4 << 20;
 /// Replies of earlier runs that are loaded at once, to go first.
 const REPLIES: i64 = 256;
 
@@ -25,31 +23,73 @@ impl Store {
     pub fn open(&mut self) -> Result<Opened, StoreError> {
         self.lock()?;
         let mut replaced = None;
-        let begun = match self.begin_run() {
-            Err(StoreError::Sqlite(error)) if is_corrupt(&error) => {
-                replaced = Some(self.move_aside()?);
-                self.begin_run()?
-            }
-            other => other?,
-        };
-        Ok(Opened { replaced, ..begun })
+        let mut begun = self.begin_run();
+        if let Err(StoreError::Damaged(error)) = &begun {
+            tracing::error!(error, "the buffer file is damaged; it is moved aside and a new one begun");
+            replaced = Some(self.replace()?);
+            begun = self.begin_run();
+        }
+        Ok(Opened { replaced, ..begun? })
     }
 
     fn begin_run(&mut self) -> Result<Opened, StoreError> {
-        let found = self.connect()?;
-        let last =
-            found.query_row("SELECT value FROM meta WHERE key = 'run'", [], |row| row.get::<_, i64>(0));
-        let last = last.optional()?.and_then(|run| u64::try_from(run).ok()).unwrap_or(0);
+        self.connection()?;
         let copy = self.path.with_added_extension("run");
-        let beside = fs::read_to_string(&copy).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let beside = Beside::read(&copy);
         let seconds = u64::try_from(Timestamp::now().millis() / 1000).unwrap_or(0);
-        let run = seconds.max(last.max(beside) + 1);
-        found.execute("INSERT OR REPLACE INTO meta VALUES ('run', ?1)", [to_sql(run)])?;
-        self.records = count(&found)?;
-        let replies = select(&found, "WHERE kind = 0 ORDER BY run, seq LIMIT ?1", [REPLIES])?;
-        self.connection = Some(found);
-        write_synced(&copy, &format!("{run}\n")).map_err(|error| StoreError::File { path: copy, error })?;
-        Ok(Opened { run, records: self.records, replaced: None, replies })
+        let (run, is_unclean) = self.transact(|tx| {
+            let last = tx
+                .query_row("SELECT value FROM meta WHERE key = 'run'", [], |row| row.get::<_, i64>(0))
+                .optional()?
+                .and_then(|run| u64::try_from(run).ok())
+                .unwrap_or(0);
+            let run = seconds.max(last.max(beside.run) + 1);
+            if beside.run > last {
+                // The file was lost, or is an old copy: what that run left in it is lost with it.
+                tx.execute(
+                    "INSERT INTO lost (run, first, last, reason) VALUES (?1, 1, ?2, 'corrupt')",
+                    [to_sql(beside.run), to_sql(beside.ceiling)],
+                )?;
+            }
+            // Numbers given after the last commit went with the memory, unless the broker had them.
+            let cut = tx.execute(
+                "INSERT INTO lost (run, first, last, reason) SELECT run, max(floor, \
+                 (SELECT coalesce(max(seq), 0) FROM records WHERE records.run = runs.run)) + 1, ceiling, \
+                 'unclean-stop' FROM runs WHERE run = ?1 AND clean = 0",
+                [to_sql(last)],
+            )?;
+            tx.execute("UPDATE runs SET clean = 1", [])?;
+            tx.execute("INSERT OR REPLACE INTO meta VALUES ('run', ?1)", [to_sql(run)])?;
+            tx.execute(
+                "DELETE FROM runs WHERE NOT EXISTS (SELECT 1 FROM records WHERE records.run = runs.run)",
+                [],
+            )?;
+            tx.execute(
+                "INSERT INTO runs VALUES (?1, ?2, ?3, 0, ?4, 0)",
+                params![to_sql(run), boot_id(run), uptime(), to_sql(FIRST_CEILING)],
+            )?;
+            Ok((run, cut > 0))
+        })?;
+        (self.run, self.ceiling, self.marked) = (run, FIRST_CEILING, None);
+        self.reserve.keep();
+        let replies = self.attempt(urgent)?;
+        let lost = self.attempt(lost)?;
+        self.aside = self.attempt(count_aside)?;
+        self.data_version = self.attempt(data_version)?;
+        Beside { run, ceiling: self.ceiling }
+            .write(&copy)
+            .map_err(|error| StoreError::File { path: copy, error })?;
+        Ok(Opened { run, usage: self.usage()?, replaced: None, replies, lost, is_unclean })
+    }
+
+    /// The copy beside the file follows a ceiling that was raised.
+    pub(super) fn note_beside(&self, is_raised: bool) {
+        if is_raised
+            && let Err(error) = (Beside { run: self.run, ceiling: self.ceiling })
+                .write(&self.path.with_added_extension("run"))
+        {
+            tracing::debug!(%error, "the copy of the run beside the buffer");
+        }
     }
 
     fn lock(&mut self) -> Result<(), StoreError> {
@@ -67,12 +107,25 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn connect(&self) -> Result<Connection, StoreError> {
-        let connection = Connection::open(&self.path)?;
+    pub(super) fn connect(&mut self) -> Result<Connection, StoreError> {
+        match self.connect_to() {
+            Err(StoreError::Sqlite(error)) if super::is_corrupt(&error) => {
+                Err(StoreError::Damaged(error.to_string()))
+            }
+            other => other,
+        }
+    }
+
+    fn connect_to(&mut self) -> Result<Connection, StoreError> {
+        let mut connection = Connection::open(&self.path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        let found: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if found > SCHEMA_VERSION {
+        let found = version(&connection)?;
+        if found > VERSION {
             return Err(StoreError::Newer { path: self.path.clone(), found });
+        }
+        // Pages of deleted records go back to the disk. It can only be chosen before anything is written.
+        if found == 0 {
+            connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
         }
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         // NORMAL would lose acknowledged rows in a power cut; the setting is read back because a library
@@ -84,41 +137,59 @@ impl Store {
             let error = io::Error::other(format!("WAL with full sync refused (got {mode}, {synchronous})"));
             return Err(StoreError::File { path: self.path.clone(), error });
         }
-        let page_size: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-        let pages = self.max_size / u64::try_from(page_size).unwrap_or(4096).max(1) + SPARE_PAGES;
+        connection.execute_batch("PRAGMA wal_autocheckpoint = 0")?;
+        let pages = self.bounds.pages();
         connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
-        connection.query_row(&format!("PRAGMA journal_size_limit = {WAL_LIMIT}"), [], |_| Ok(()))?;
-        if found == 0 {
-            connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT",
-                include_str!("../schema.sql")
-            ))?;
+        if self.is_suspect {
+            // What the log holds was perhaps never on the disk. Folded into the file and synced there, it is; if that
+            // fails too, nothing is believed and the next try comes here again.
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            self.is_suspect = false;
         }
+        migrate(&mut connection)?;
+        self.identity = identity(&self.path);
         Ok(connection)
     }
 
-    /// Moves a damaged file out of the way; it is never deleted.
-    fn move_aside(&mut self) -> Result<PathBuf, StoreError> {
-        self.connection = None;
-        let aside = self.path.with_added_extension(format!("corrupt-{}", Timestamp::now().millis()));
-        fs::rename(&self.path, &aside)
-            .map_err(|error| StoreError::File { path: self.path.clone(), error })?;
-        for extension in ["-wal", "-shm"] {
-            let mut beside = self.path.clone().into_os_string();
-            beside.push(extension);
-            let mut target = aside.clone().into_os_string();
-            target.push(extension);
-            // Often there is none.
-            if let Err(error) = fs::rename(beside, target) {
-                tracing::debug!(%error, "nothing moved for {extension}");
-            }
+    /// The open file is still the one under its name.
+    pub(super) fn check_identity(&self) -> Result<(), StoreError> {
+        if self.connection.is_some() && self.is_taken_away() {
+            return Err(StoreError::Damaged("it was deleted or replaced while it was open".to_owned()));
         }
-        Ok(aside)
+        Ok(())
+    }
+
+    pub(super) fn is_taken_away(&self) -> bool {
+        self.identity.is_some() && identity(&self.path) != self.identity
     }
 }
 
-fn is_corrupt(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+fn urgent(connection: &Connection) -> rusqlite::Result<Vec<crate::record::Numbered>> {
+    let rows = select(connection, "WHERE kind < 2 AND kind = 0 ORDER BY run, seq LIMIT ?1", [REPLIES])?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// The copy of the run's number beside the file: it outlives the file.
+struct Beside {
+    run: u64,
+    ceiling: u64,
+}
+
+impl Beside {
+    fn read(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap_or(0));
+        let (run, ceiling) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(FIRST_CEILING));
+        Self { run, ceiling }
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        write_synced(path, &format!("{} {}\n", self.run, self.ceiling))
+    }
 }
 
 /// Writes a small file so that after a power cut it holds the old text or the new, whole.

@@ -2,82 +2,168 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row, params};
+use crc::{CRC_32_ISO_HDLC, Crc, Table};
+use rusqlite::{Connection, Row, Transaction, params};
 
-use crate::clock::Timestamp;
+use super::Aside;
+use crate::clock::{Moment, Timestamp};
 use crate::record::{Name, Numbered, Record, RecordKind, Topic};
 
-/// Inserts, and says how many rows of the same name it replaced (only events grow).
-pub(super) fn put(tx: &rusqlite::Transaction<'_>, insert: &[Numbered]) -> rusqlite::Result<usize> {
-    let events = insert.iter().filter(|numbered| numbered.record.kind == RecordKind::Event);
+/// Sixteen bytes a step: the sum must not cost more than the insert.
+static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISO_HDLC);
+
+/// The columns of a record, as [`read`] takes them.
+pub(super) const COLUMNS: &str = "run, seq, kind, topic, body, correlation, made, uptime, synced, crc";
+
+/// A row, read. `Err`: it was damaged in the file.
+pub(super) type Read = Result<Numbered, Name>;
+
+/// Inserts, or replaces what has the same name; says how many events it replaced, the only records that grow.
+pub(super) fn put<'a>(
+    tx: &Transaction<'_>,
+    insert: impl IntoIterator<Item = &'a Numbered> + Clone,
+) -> rusqlite::Result<usize> {
+    let events = insert.clone().into_iter().filter(|numbered| numbered.record.kind == RecordKind::Event);
     let replaced = remove(tx, events.map(|numbered| &numbered.name))?;
-    let mut statement =
-        tx.prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
-    for Numbered { name, record } in insert {
-        let kind = match record.kind {
-            RecordKind::Reply => 0,
-            RecordKind::Event => 1,
-            RecordKind::Readings => 2,
-        };
+    let mut statement = tx.prepare_cached(
+        "INSERT OR REPLACE INTO records (run, seq, kind, topic, body, correlation, made, uptime, synced, crc) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?;
+    for numbered in insert {
+        let Numbered { name, record } = numbered;
+        let topic = record.topic.to_string();
+        let crc = checksum(*name, kind_number(record.kind), &topic, record);
         statement.execute(params![
             to_sql(name.run),
             to_sql(name.seq),
-            kind,
-            record.topic.to_string(),
+            kind_number(record.kind),
+            topic,
             &record.body[..],
             record.correlation.as_deref(),
-            record.made.millis(),
+            record.made.wall.millis(),
+            record.made.uptime,
+            record.made.synced,
+            crc,
         ])?;
     }
     Ok(replaced)
 }
 
+/// Keeps a record apart: as it is in memory, or as it is in the file.
+pub(super) fn put_aside(tx: &Transaction<'_>, aside: &[Aside], now: i64) -> rusqlite::Result<()> {
+    put(tx, aside.iter().filter_map(|aside| aside.numbered.as_ref()))?;
+    let mut copy = tx.prepare_cached(&format!(
+        "INSERT OR REPLACE INTO aside SELECT {COLUMNS}, ?3, ?4 FROM records WHERE run = ?1 AND seq = ?2"
+    ))?;
+    for Aside { name, reason, .. } in aside {
+        copy.execute(params![to_sql(name.run), to_sql(name.seq), reason, now])?;
+    }
+    remove(tx, aside.iter().map(|aside| &aside.name))?;
+    Ok(())
+}
+
+/// Deletes by name, and says how many were there.
 pub(super) fn remove<'a>(
-    tx: &rusqlite::Transaction<'_>,
+    tx: &Transaction<'_>,
     names: impl IntoIterator<Item = &'a Name>,
 ) -> rusqlite::Result<usize> {
     let mut statement = tx.prepare_cached("DELETE FROM records WHERE run = ?1 AND seq = ?2")?;
     names.into_iter().map(|name| statement.execute([to_sql(name.run), to_sql(name.seq)])).sum()
 }
 
+/// Reads the records that `tail` picks.
 pub(super) fn select(
     connection: &Connection,
     tail: &str,
     params: impl rusqlite::Params,
-) -> rusqlite::Result<Vec<Numbered>> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT run, seq, kind, topic, body, correlation, made FROM records {tail}"
-    ))?;
-    let rows = statement.query_map(params, |row| {
-        let topic: String = row.get(3)?;
+) -> rusqlite::Result<Vec<Read>> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM records {tail}"))?;
+    let rows = statement.query_map(params, read)?;
+    rows.collect()
+}
+
+/// One row with the columns [`COLUMNS`]. What does not bear its checksum is damaged: SQLite would not notice a
+/// changed digit in a body, and nobody may believe one.
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Read> {
+    let name = name(row)?;
+    let parts = || -> rusqlite::Result<_> {
+        let (kind, topic): (i64, String) = (row.get(2)?, row.get(3)?);
         let record = Record {
-            kind: match row.get(2)? {
+            kind: match kind {
                 0 => RecordKind::Reply,
                 1 => RecordKind::Event,
                 _ => RecordKind::Readings,
             },
-            // A topic this version cannot read is still sent, as an event, so that no seq goes missing.
+            // A topic this version cannot read is still sent, as an event, so that no number goes missing.
             topic: Topic::parse(&topic).unwrap_or(Topic::Event),
             body: row.get::<_, Vec<u8>>(4)?.into(),
             correlation: row.get::<_, Option<Vec<u8>>>(5)?.map(Arc::from),
-            made: Timestamp::from_millis(row.get(6)?),
+            made: Moment {
+                wall: Timestamp::from_millis(row.get(6)?),
+                uptime: row.get(7)?,
+                synced: row.get(8)?,
+            },
         };
-        Ok(Numbered { name: name(row)?, record })
-    })?;
-    rows.collect()
+        let crc: Option<u32> = row.get(9)?;
+        let is_whole = crc.is_none_or(|crc| crc == checksum(name, kind, &topic, &record));
+        Ok(is_whole.then_some(record))
+    };
+    match parts() {
+        Ok(Some(record)) => Ok(Ok(Numbered { name, record })),
+        // Or a column of another type than was written.
+        Ok(None)
+        | Err(
+            rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::Utf8Error(..),
+        ) => Ok(Err(name)),
+        Err(error) => Err(error),
+    }
 }
 
+/// The name, from the first two columns.
 pub(super) fn name(row: &Row<'_>) -> rusqlite::Result<Name> {
     let [run, seq] = [row.get::<_, i64>(0)?, row.get(1)?].map(|number| u64::try_from(number).unwrap_or(0));
     Ok(Name { run, seq })
 }
 
+/// How many records the file has.
 pub(super) fn count(connection: &Connection) -> rusqlite::Result<u64> {
     let records: i64 = connection.query_row("SELECT count(*) FROM records", [], |row| row.get(0))?;
     Ok(u64::try_from(records).unwrap_or(0))
 }
 
-/// SQLite's integers are signed; runs and seqs stay far below the sign.
+/// SQLite's integers are signed; runs and numbers stay far below the sign.
 pub(super) fn to_sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn kind_number(kind: RecordKind) -> i64 {
+    match kind {
+        RecordKind::Reply => 0,
+        RecordKind::Event => 1,
+        RecordKind::Readings => 2,
+    }
+}
+
+fn checksum(name: Name, kind: i64, topic: &str, record: &Record) -> u32 {
+    let mut digest = CRC.digest();
+    let made = record.made;
+    for number in [
+        to_sql(name.run),
+        to_sql(name.seq),
+        kind,
+        made.wall.millis(),
+        made.uptime,
+        i64::from(made.synced),
+        i64::try_from(topic.len()).unwrap_or(i64::MAX),
+        record.correlation.as_ref().map_or(-1, |bytes| i64::try_from(bytes.len()).unwrap_or(i64::MAX)),
+    ] {
+        digest.update(&number.to_le_bytes());
+    }
+    digest.update(topic.as_bytes());
+    digest.update(record.correlation.as_deref().unwrap_or_default());
+    digest.update(&record.body);
+    digest.finalize()
 }

@@ -1,4 +1,4 @@
--- The buffer file, version 1 (PRAGMA user_version). Times are milliseconds since 1970, UTC.
+-- The buffer file, version 1. Times are milliseconds since 1970, UTC.
 
 -- Numbers that outlive a run: `run`, the last run begun.
 CREATE TABLE meta (
