@@ -222,6 +222,8 @@ enum Step {
     Commit(bool),
     Load,
     Evict(usize),
+    /// Everything that waits is taken and acknowledged.
+    Drain,
     Crash,
 }
 
@@ -234,6 +236,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<bool>().prop_map(Step::Commit),
         2 => Just(Step::Load),
         1 => (1..4usize).prop_map(Step::Evict),
+        1 => Just(Step::Drain),
         1 => Just(Step::Crash),
     ]
 }
@@ -244,18 +247,19 @@ proptest! {
     /// Whatever happens, a stored record is acknowledged, still there, or named by a gap event, and comes
     /// back the same to the letter; and in the order of their numbers within a run of takes.
     #[test]
-    fn nothing_stored_is_lost(steps in prop::collection::vec(step(), 1..120)) {
+    fn nothing_stored_is_lost(steps in prop::collection::vec(step(), 1..120), share in 0..=2u8) {
+        let rules = Rules { live_share: f64::from(share) / 2.0, ..OLDEST };
         let folder = tempfile::tempdir().unwrap();
         let mut store = store(&folder);
         let opened = store.open().unwrap();
-        let mut queue = Queue::new(opened.run, 0, Vec::new(), OLDEST);
+        let mut queue = Queue::new(opened.run, 0, Vec::new(), rules);
         let mut durable: BTreeSet<Name> = BTreeSet::new();
         let mut acked: BTreeSet<Name> = BTreeSet::new();
         let mut out: Vec<Name> = Vec::new();
         let mut lost: Vec<(u64, u64, u64)> = Vec::new();
         let mut bodies: HashMap<Name, Record> = HashMap::new();
         let mut text = 0;
-        for step in steps.into_iter().chain([Step::Crash]) {
+        for step in steps.into_iter().chain([Step::Drain, Step::Crash]) {
             match step {
                 Step::Append => {
                     text += 1;
@@ -302,6 +306,25 @@ proptest! {
                     lost.extend(dropped.iter().map(|name| (name.run, name.seq, name.seq)));
                     queue.tell_gaps(|gap| gap.event(Moment::synced(0)));
                 }
+                Step::Drain => {
+                    queue.rewind();
+                    out.clear();
+                    let known: BTreeSet<Name> = bodies.keys().filter(|name| name.run == queue.run()).copied().collect();
+                    loop {
+                        let taken = queue.take(4, false, usize::MAX).records;
+                        if taken.is_empty() {
+                            match queue.wants_load(0) {
+                                Some(after) => load(&mut queue, &mut store, after, 3),
+                                None => break,
+                            }
+                        }
+                        queue.ack(&names(&taken));
+                        acked.extend(names(&taken));
+                    }
+                    let is_lost = |name: &Name| lost.contains(&(name.run, name.seq, name.seq));
+                    let missing: Vec<_> = known.iter().filter(|name| !acked.contains(name) && !is_lost(name)).collect();
+                    prop_assert!(missing.is_empty(), "{:?} never had their turn", missing);
+                }
                 Step::Crash => {
                     store.close();
                     let opened = store.open().unwrap();
@@ -310,7 +333,7 @@ proptest! {
                     out.clear();
                     let present: BTreeSet<Name> = names(&store.load(None, 10_000).unwrap().records).into_iter().collect();
                     durable.retain(|name| present.contains(name));
-                    queue = Queue::new(opened.run, opened.usage.records, opened.replies, OLDEST);
+                    queue = Queue::new(opened.run, opened.usage.records, opened.replies, rules);
                     let mut seen = BTreeSet::new();
                     loop {
                         let taken = queue.take(4, false, usize::MAX).records;

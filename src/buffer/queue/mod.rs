@@ -21,6 +21,8 @@ use crate::record::{Name, Numbered, Record, RecordKind};
 mod commit;
 mod room;
 mod take;
+#[cfg(test)]
+mod tests;
 mod times;
 
 pub use commit::Pending;

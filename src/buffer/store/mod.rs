@@ -23,6 +23,8 @@ mod reserve;
 mod retime;
 mod rows;
 mod space;
+#[cfg(test)]
+mod tests;
 
 pub use batch::{Aside, Batch};
 pub use check::faults;

@@ -33,7 +33,8 @@ impl Store {
     pub fn replace(&mut self) -> Result<Replaced, StoreError> {
         // Where the file was taken away while it was open, the open connection still has it.
         let open = self.connection.take().filter(|_| self.is_taken_away());
-        let moved_to = if open.is_none() || self.path.exists() { self.move_aside()? } else { None };
+        // Its log too has to get out of the way, or the new file would be taken for its own.
+        let moved_to = self.move_aside()?;
         let old = open.or_else(|| {
             let path = moved_to.as_ref()?;
             // Read and write: the log beside it is read too, and that needs an index in shared memory.
