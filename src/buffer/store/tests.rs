@@ -115,13 +115,12 @@ fn what_can_be_read_of_a_damaged_file_is_carried_over() {
     bytes[middle..middle + 3 * 4096].fill(0x5a);
     fs::write(at(&folder), &bytes).unwrap();
     let opened = store.open().unwrap();
-    let replaced = match opened.replaced {
-        Some(replaced) => replaced,
+    let replaced = if let Some(replaced) = opened.replaced {
+        replaced
+    } else {
         // The damage lies where opening does not look: a thorough look finds it.
-        None => {
-            assert!(!faults(&at(&folder)).is_empty());
-            store.replace().unwrap()
-        }
+        assert!(!faults(&at(&folder)).is_empty());
+        store.replace().unwrap()
     };
     assert_eq!(fs::read(replaced.moved_to.unwrap()).unwrap().len(), bytes.len(), "moved whole");
     let loaded = store.load(None, 10_000).unwrap();
