@@ -21,6 +21,8 @@ build: ## build the release binary
 test: ## run every test, against a real broker and independent devices
 	@tests/setup.sh test
 	$(CARGO) test --locked
+	# The same gateway, broken on purpose: the tests above are worth something only if this is noticed.
+	$(CARGO) test --locked --features mutant --test mutants_are_caught
 
 demo: ## see it work: a broker, simulated devices and the gateway, until Ctrl-C (or DEMO_SECONDS=20)
 	@tests/setup.sh demo
@@ -34,6 +36,7 @@ lint: ## formatting and clippy, as CI wants them
 	@tests/setup.sh build
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features mutant -- -D warnings
 
 deny: ## licences, sources and advisories of the dependencies (needs cargo-deny)
 	$(CARGO) deny --locked check

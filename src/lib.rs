@@ -48,6 +48,8 @@ pub mod command;
 pub mod config;
 pub mod decode;
 pub mod kind;
+#[cfg(feature = "mutant")]
+pub mod mutant;
 pub mod point;
 pub mod record;
 pub mod session;

@@ -22,6 +22,8 @@ pub fn run(files: &[PathBuf]) -> Exit {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    #[cfg(feature = "mutant")]
+    tracing::error!(broken = crate::mutant::kind(), "this is a test's gateway that can be broken on purpose");
     let system = actix::System::new();
     let ended = system.block_on(gateway::run(config));
     // Dropping the runtime would wait for threads that a dead resolver holds, for minutes.

@@ -12,6 +12,9 @@
 )]
 
 mod broker;
+pub mod collector;
+pub mod count;
+pub mod counted;
 pub mod cut;
 pub mod disk;
 mod gateway;

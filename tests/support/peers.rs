@@ -82,7 +82,8 @@ fn count_sent(lines: &[String]) -> u64 {
     last.map_or(0, |count| count.parse().unwrap())
 }
 
-fn peer(script: &str) -> Command {
+/// A command that runs a script of `tests/peers/`.
+pub fn peer(script: &str) -> Command {
     let mut command = Command::new(python());
     command.arg(project().join("tests/peers").join(script));
     command

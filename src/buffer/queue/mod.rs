@@ -162,6 +162,12 @@ impl Queue {
     /// Numbers a record and keeps it; what does not fit is lost by `when_full`, under its number.
     pub fn append(&mut self, record: Record) -> Name {
         let name = self.number();
+        #[cfg(feature = "mutant")]
+        let record = crate::mutant::changed(name, record);
+        #[cfg(feature = "mutant")]
+        if crate::mutant::vanishes(name) {
+            return name;
+        }
         self.times.note(name, record.made);
         let held = |record| Held::new(Numbered { name, record }, Copied::Nothing);
         // Somebody waits for a reply: it goes before the readings of an outage.

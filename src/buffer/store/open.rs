@@ -14,6 +14,8 @@ use super::rows::{select, to_sql};
 use super::space::BUSY_TIMEOUT;
 use super::{Opened, Store, StoreError};
 use crate::clock::{Timestamp, boot_id, uptime};
+#[cfg(feature = "mutant")]
+use crate::mutant::full_sync;
 
 /// Replies of earlier runs that are loaded at once, to go first.
 const REPLIES: i64 = 256;
@@ -130,10 +132,11 @@ impl Store {
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         // NORMAL would lose acknowledged rows in a power cut; the setting is read back because a library
         // built with another default, or a typing mistake, would be silent.
-        connection.execute_batch("PRAGMA synchronous = FULL")?;
+        let full = full_sync();
+        connection.execute_batch(&format!("PRAGMA synchronous = {full}"))?;
         let synchronous: i32 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
         let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
-        if synchronous != 2 || mode != "wal" {
+        if synchronous != full || mode != "wal" {
             let error = io::Error::other(format!("WAL with full sync refused (got {mode}, {synchronous})"));
             return Err(StoreError::File { path: self.path.clone(), error });
         }
@@ -162,6 +165,12 @@ impl Store {
     pub(super) fn is_taken_away(&self) -> bool {
         self.identity.is_some() && identity(&self.path) != self.identity
     }
+}
+
+/// `PRAGMA synchronous`: FULL, a commit waits until the disk has it.
+#[cfg(not(feature = "mutant"))]
+const fn full_sync() -> i32 {
+    2
 }
 
 fn urgent(connection: &Connection) -> rusqlite::Result<Vec<crate::record::Numbered>> {
