@@ -103,6 +103,20 @@ impl Process {
         self.child.wait().unwrap()
     }
 
+    /// Waits so long, and says whether it has ended by then.
+    pub fn ends_within(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        let mut kept = self.lines.lock();
+        while kept.1 < 2 {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            kept = self.lines.more.wait_timeout(kept, left).unwrap().0;
+        }
+        true
+    }
+
     /// Ends it at once, as a power cut would, and waits until it is gone.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
