@@ -9,7 +9,7 @@ export PROPTEST_RNG_SEED ?= 20260301
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := build
-.PHONY: help build test demo bench lint deny clean
+.PHONY: help build test soak demo bench lint deny clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -23,6 +23,15 @@ test: ## run every test, against a real broker and independent devices
 	$(CARGO) test --locked
 	# The same gateway, broken on purpose: the tests above are worth something only if this is noticed.
 	$(CARGO) test --locked --features mutant --test mutants_are_caught
+
+# The tests that use force, with the numbers that `make test` has no time for.
+FORCE := power_cut_loses_nothing store_survives_kills gateway_survives_kills
+SOAK := SOAK=1 $(CARGO) test --locked --profile soak
+
+soak: ## prove by force that nothing is lost: kills, power cuts and the rest in full number
+	@tests/setup.sh test
+	$(SOAK) $(addprefix --test ,$(FORCE)) -- --nocapture --test-threads=1
+	$(SOAK) --features mutant --test mutants_are_caught -- --nocapture --test-threads=1
 
 demo: ## see it work: a broker, simulated devices and the gateway, until Ctrl-C (or DEMO_SECONDS=20)
 	@tests/setup.sh demo
