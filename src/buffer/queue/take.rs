@@ -14,6 +14,14 @@ pub struct Taken {
     pub backlog: usize,
 }
 
+/// Where a record waits.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    First(usize),
+    Ready,
+    Tail(usize),
+}
+
 impl Queue {
     /// Hands out up to `limit` records, at most `allowance` of them made before the present connection; with
     /// `only_stored` none that is not in the file. Nothing: nothing waits, or the file has to be asked
@@ -21,37 +29,51 @@ impl Queue {
     pub fn take(&mut self, limit: usize, only_stored: bool, allowance: usize) -> Taken {
         let mut taken = Taken::default();
         while taken.records.len() < limit {
-            let may_go = |held: &Held| held.copy == Copied::Same || !only_stored;
-            let reply = self.first.iter().position(|held| held.kind() == RecordKind::Reply && may_go(held));
-            let held = if let Some(index) = reply {
-                self.first.remove(index)
-            } else {
-                let old = self.first.iter().position(may_go);
-                let oldest = old.and_then(|index| self.first.get(index)).map(Held::name);
-                let oldest = oldest.or_else(|| self.ready.front().map(|numbered| numbered.name));
-                let is_backlog = oldest.is_some_and(|name| name <= self.before);
-                let has_old = oldest.is_some() && !(is_backlog && taken.backlog >= allowance);
-                let has_live = self.tail.front().is_some_and(may_go)
-                    && (self.rules.live_share > 0.0 || (oldest.is_none() && !self.more));
-                if self.is_live_turn(has_old, has_live) {
-                    self.tail.pop_front().inspect(|held| self.tail_bytes -= held.size())
-                } else if has_old {
-                    taken.backlog += usize::from(is_backlog);
-                    match old {
-                        Some(index) => self.first.remove(index),
-                        None => self.ready.pop_front().map(|numbered| Held::new(numbered, Copied::Same)),
-                    }
-                } else {
-                    None
-                }
+            let Some(place) = self.next_place(only_stored, taken.backlog < allowance) else { break };
+            let held = match place {
+                Place::First(index) => self.first.remove(index),
+                Place::Ready => self.ready.pop_front().map(|numbered| Held::new(numbered, Copied::Same)),
+                Place::Tail(index) => self.tail.remove(index).inspect(|held| self.tail_bytes -= held.size()),
             };
             let Some(mut held) = held else { break };
+            let is_backlog = held.kind() != RecordKind::Reply && held.name() <= self.before;
+            taken.backlog += usize::from(is_backlog);
             held.handed = true;
             self.gaps.sent(held.name());
             taken.records.push(held.numbered.clone());
             self.out.insert(held.name(), held);
         }
         taken
+    }
+
+    fn next_place(&mut self, only_stored: bool, may_backlog: bool) -> Option<Place> {
+        let may_go = |held: &Held| held.copy == Copied::Same || !only_stored;
+        let reply = self.first.iter().position(|held| held.kind() == RecordKind::Reply && may_go(held));
+        if reply.is_some() {
+            return reply.map(Place::First);
+        }
+        let oldest = self.oldest(may_go);
+        let old = oldest.filter(|(name, _)| may_backlog || *name > self.before);
+        // What was made before this connection has its turn with the backlog, or it would overtake it.
+        let live = self.tail.partition_point(|held| held.name() <= self.before);
+        let has_live = self.tail.get(live).is_some_and(may_go)
+            && (self.rules.live_share > 0.0 || (oldest.is_none() && !self.more));
+        if self.is_live_turn(old.is_some(), has_live) {
+            return Some(Place::Tail(live));
+        }
+        old.map(|(_, place)| place)
+    }
+
+    /// The oldest record that waits outside of the live data; nothing while the file may have an older one.
+    fn oldest(&self, may_go: impl Fn(&Held) -> bool) -> Option<(Name, Place)> {
+        let first = self.first.iter().enumerate().filter(|(_, held)| may_go(held));
+        let first = first.map(|(index, held)| (held.name(), Place::First(index)));
+        let ready = self.ready.front().map(|numbered| (numbered.name, Place::Ready));
+        let rest = self.tail.front().filter(|held| held.name() <= self.before && may_go(held));
+        let rest = rest.map(|held| (held.name(), Place::Tail(0)));
+        let oldest = first.chain(ready).chain(rest).min_by_key(|(name, _)| *name)?;
+        let is_certain = ready.is_some() || !self.more || Some(oldest.0) <= self.cursor;
+        is_certain.then_some(oldest)
     }
 
     /// Live data takes its share while both wait; what one side does not use, the other gets.
@@ -105,5 +127,42 @@ impl Queue {
                 held.copy = Copied::Nothing;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Rules;
+    use super::*;
+    use crate::clock::Moment;
+    use crate::config::WhenFull;
+    use crate::record::{Record, event};
+
+    fn made() -> Record {
+        event("made", Moment::synced(0), |body| body)
+    }
+
+    #[test]
+    fn what_was_made_before_the_connection_does_not_overtake_the_file() {
+        let rules = Rules { when_full: WhenFull::DropOldest, live_share: 0.5 };
+        let mut queue = Queue::new(2, 3, Vec::new(), rules);
+        let given_back = queue.append(made());
+        assert_eq!(queue.take(1, false, usize::MAX).records.len(), 1);
+        let waits = queue.append(made());
+        let before = queue.rewind();
+        assert_eq!(before, waits);
+        let live = queue.append(made());
+        // The file may hold something older than what was given back.
+        let names = |taken: Taken| -> Vec<Name> { taken.records.iter().map(|record| record.name).collect() };
+        assert_eq!(names(queue.take(9, false, usize::MAX)), [live]);
+        let rows: Vec<Numbered> =
+            (1..=3).map(|seq| Numbered { name: Name { run: 1, seq }, record: made() }).collect();
+        queue.loaded(rows.clone(), Some(rows[2].name), false);
+        let live = queue.append(made());
+        let mut all = names(queue.take(9, false, usize::MAX));
+        assert!(all.contains(&live), "live data has its share");
+        all.retain(|name| *name <= before);
+        let backlog: Vec<Name> = rows.iter().map(|row| row.name).chain([given_back, waits]).collect();
+        assert_eq!(all, backlog);
     }
 }
