@@ -20,6 +20,8 @@ use crate::record::{Name, Numbered, RecordKind, Topic};
 const BACKLOG: Duration = Duration::from_secs(10);
 /// Records that the broker denies are sent again after this long ...
 const DENIED: Duration = Duration::from_secs(30);
+/// ... or this long when they fill half of the window and it takes others, ...
+const CROWDED: Duration = Duration::from_secs(5);
 /// ... and set aside after so many tries, if it takes others meanwhile: then these alone are the fault. While it
 /// takes none, the rights of the whole gateway are, and everything is kept.
 const DENIED_TRIES: u32 = 3;
@@ -66,7 +68,7 @@ pub(super) struct Drain<'a> {
     live: Name,
     /// Since when the broker denies records, and which.
     denied: Option<Instant>,
-    denials: BTreeSet<Name>,
+    denials: BTreeMap<Name, (Origin, String)>,
     /// Records that this connection brought to the broker.
     delivered: u64,
     /// Replies out on topics that their senders chose.
@@ -96,7 +98,7 @@ impl<'a> Drain<'a> {
             newest,
             live: newest,
             denied: None,
-            denials: BTreeSet::new(),
+            denials: BTreeMap::new(),
             delivered: 0,
             foreign: BTreeSet::new(),
             before,
@@ -109,7 +111,8 @@ impl<'a> Drain<'a> {
         // One Take at a time; it stays open while acknowledgements come in.
         let mut taking: Option<Taking> = None;
         loop {
-            let credits = self.window - self.out.len().min(self.window);
+            // What was denied keeps its place: it waits in the buffer's memory like the rest of the window.
+            let credits = self.window.saturating_sub(self.out.len() + self.denials.len());
             if taking.is_none() && credits > 0 {
                 let asked = self.setup.take.send(Take { limit: credits });
                 taking = Some(async move { asked.await.ok() }.boxed_local());
@@ -124,7 +127,7 @@ impl<'a> Drain<'a> {
                         return error;
                     }
                 }
-                () = sleep_until(self.denied.unwrap_or_else(Instant::now) + DENIED), if self.denied.is_some() => {
+                () = sleep_until(self.again()), if self.denied.is_some() => {
                     return ClientError::Lost("the broker denied records; they are sent again".to_owned());
                 }
                 Some(done) = self.out.next(), if !self.out.is_empty() => {
@@ -140,16 +143,30 @@ impl<'a> Drain<'a> {
     /// their senders, and what the broker denied. Those that were tried often enough are set aside.
     pub(super) async fn tries(&self) -> BTreeMap<Name, u32> {
         let mut tries = BTreeMap::new();
-        for name in self.foreign.iter().chain(&self.denials) {
+        for name in &self.foreign {
             let count = self.before.get(name).copied().unwrap_or(0) + 1;
-            if self.foreign.contains(name) && count >= FOREIGN_TRIES {
-                let reason = "the broker broke each connection that it was sent on";
-                self.set_aside(*name, Origin::Foreign, reason).await;
-            } else {
+            if count < FOREIGN_TRIES {
                 tries.insert(*name, count);
+                continue;
             }
+            let reason = "the broker broke each connection that it was sent on";
+            self.set_aside(*name, Origin::Foreign, reason).await;
+        }
+        for (name, (origin, reason)) in &self.denials {
+            let count = self.before.get(name).copied().unwrap_or(0) + 1;
+            if count < DENIED_TRIES || self.delivered == 0 {
+                tries.insert(*name, count);
+                continue;
+            }
+            self.set_aside(*name, *origin, reason).await;
         }
         tries
+    }
+
+    /// When what was denied is tried again.
+    fn again(&self) -> Instant {
+        let is_crowded = self.delivered > 0 && self.denials.len() >= self.window.div_ceil(2);
+        self.denied.unwrap_or_else(Instant::now) + if is_crowded { CROWDED } else { DENIED }
     }
 
     /// Waits for the acknowledgements of what is out.
@@ -217,7 +234,6 @@ impl<'a> Drain<'a> {
             if result.is_ok() {
                 self.foreign.remove(&name);
             }
-            let tries = self.before.get(&name).copied().unwrap_or(0) + 1;
             match result {
                 Ok(()) => {
                     self.delivered += 1;
@@ -229,16 +245,13 @@ impl<'a> Drain<'a> {
                     self.foreign.remove(&name);
                     self.set_aside(name, origin, &reason).await;
                 }
-                Err(ClientError::Denied(reason)) if tries >= DENIED_TRIES && self.delivered > 0 => {
-                    self.set_aside(name, origin, &reason).await;
-                }
                 // Rights come back: the record stays out, keeps its place in the window, and is tried again.
                 Err(ClientError::Denied(reason)) => {
                     if self.denied.is_none() {
                         tracing::error!(reason, "the broker denies records; they wait");
                     }
                     self.denied.get_or_insert_with(Instant::now);
-                    self.denials.insert(name);
+                    self.denials.insert(name, (origin, reason));
                 }
                 Err(error) => failed = Some(error),
             }

@@ -78,6 +78,11 @@ pub fn fieldgate() -> Command {
 /// The part of a configuration that every test has: gateway `g`, its buffer in `folder`, this broker, and
 /// reconnects that do not make the tests wait. The tables of `[mqtt]` come last, so that lines can follow.
 pub fn head(folder: &Path, broker: &Broker) -> String {
+    head_at(folder, &broker.url())
+}
+
+/// The same for a broker at this address.
+pub fn head_at(folder: &Path, url: &str) -> String {
     format!(
         r#"
 [gateway]
@@ -92,7 +97,7 @@ url = "{}"
 reconnect = {{ min = "200ms", max = "1s" }}
 "#,
         folder.display(),
-        broker.url()
+        url
     )
 }
 

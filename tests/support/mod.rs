@@ -23,6 +23,7 @@ pub mod load;
 mod mqtt;
 mod peers;
 mod process;
+pub mod scripted;
 pub mod specimen;
 
 use std::collections::hash_map::RandomState;
@@ -34,7 +35,7 @@ use std::time::Duration;
 #[allow(unused_imports, reason = "each test uses its part")]
 pub use self::{
     broker::Broker,
-    gateway::{Gateway, boiler_device, boiler_units, fieldgate, head, scale_device},
+    gateway::{Gateway, boiler_device, boiler_units, fieldgate, head, head_at, scale_device},
     mqtt::{Message, Records, Subscriber, publish},
     peers::{ModbusPeer, Scale},
     process::Process,
