@@ -25,13 +25,13 @@ test: ## run every test, against a real broker and independent devices
 	$(CARGO) test --locked --features mutant --test mutants_are_caught
 
 # The tests that use force, with the numbers that `make test` has no time for.
-FORCE := power_cut_loses_nothing store_survives_kills gateway_survives_kills
-SOAK := SOAK=1 $(CARGO) test --locked --profile soak
+FORCE := power_cut_loses_nothing store_survives_kills gateway_survives_kills backlog_drains
+IN_FULL := SOAK=1 $(CARGO) test --locked --profile soak
 
 soak: ## prove by force that nothing is lost: kills, power cuts and the rest in full number
 	@tests/setup.sh test
-	$(SOAK) $(addprefix --test ,$(FORCE)) -- --nocapture --test-threads=1
-	$(SOAK) --features mutant --test mutants_are_caught -- --nocapture --test-threads=1
+	$(IN_FULL) $(addprefix --test ,$(FORCE)) -- --nocapture --test-threads=1
+	$(IN_FULL) --features mutant --test mutants_are_caught -- --nocapture --test-threads=1
 
 demo: ## see it work: a broker, simulated devices and the gateway, until Ctrl-C (or DEMO_SECONDS=20)
 	@tests/setup.sh demo

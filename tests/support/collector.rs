@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::counted::Origin;
+use super::counted::{Origin, monotonic};
 use super::{Broker, LIMIT, program};
 
 /// How long the collector waits, at least, before it looks again.
@@ -18,6 +18,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// A message that arrived.
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// When it arrived, in nanoseconds of the clock in the device's book.
+    pub at: u64,
     /// The connection of the gateway that it came by, as its online statuses count them.
     pub connection: u64,
     /// What it says.
@@ -93,7 +95,7 @@ pub struct Lost {
     pub reason: String,
 }
 
-/// A durable subscriber to everything the gateway `g` says.
+/// A durable subscriber to what the gateway `g` says.
 pub struct Collector {
     child: Child,
     seen: Arc<Seen>,
@@ -115,14 +117,19 @@ pub struct State {
 }
 
 impl Collector {
-    /// Subscribes, and returns once the broker has confirmed it. The session outlives the connection, so that
-    /// nothing passes it by while the broker is away. Each poll has so many `points`.
+    /// Subscribes to everything, and returns once the broker has confirmed it. The session outlives the connection,
+    /// so that nothing passes it by while the broker is away. Each poll has so many `points`.
     pub fn start(broker: &Broker, points: usize) -> Self {
-        let id = format!("collector-{}-{}", std::process::id(), broker.port);
+        Self::of(broker, points, "fieldgate/g/#")
+    }
+
+    /// The same for these topics alone.
+    pub fn of(broker: &Broker, points: usize, filter: &str) -> Self {
+        let id = format!("collector-{}-{}-{}", std::process::id(), broker.port, filter.len());
         let mut child = Command::new(program("stdbuf"))
             .arg("-oL")
             .arg(program("mosquitto_sub"))
-            .args(["-h", "127.0.0.1", "-d", "-F", "> %r %t %p", "-t", "fieldgate/g/#"])
+            .args(["-h", "127.0.0.1", "-d", "-F", "> %r %t %p", "-t", filter])
             .args(["-V", "5", "-q", "1", "-c", "-i", &id, "-p"])
             .arg(broker.port.to_string())
             .stdin(Stdio::null())
@@ -212,7 +219,7 @@ impl State {
             self.connections += 1;
         }
         let content = read(topic, payload, points);
-        self.received.push(Received { connection: self.connections, content });
+        self.received.push(Received { at: monotonic(), connection: self.connections, content });
     }
 }
 

@@ -147,7 +147,7 @@ fn sort<'r>(received: &'r [Received], verdict: &mut Verdict) -> BTreeMap<(u64, u
     let mut records: BTreeMap<(u64, u64), &Arrived> = BTreeMap::new();
     // The newest reading of each connection, live and backlog.
     let mut newest: HashMap<(u64, bool), (u64, u64)> = HashMap::new();
-    for Received { connection, content } in received {
+    for Received { connection, content, .. } in received {
         let arrived = match content {
             Content::Record(arrived) => arrived,
             Content::Unnumbered => continue,

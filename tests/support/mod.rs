@@ -23,7 +23,9 @@ pub mod load;
 mod mqtt;
 mod peers;
 mod process;
+pub mod relay;
 pub mod scripted;
+pub mod small_disk;
 pub mod specimen;
 
 use std::collections::hash_map::RandomState;

@@ -105,16 +105,30 @@ impl Process {
 
     /// Waits so long, and says whether it has ended by then.
     pub fn ends_within(&self, time: Duration) -> bool {
-        let end = Instant::now() + time;
+        !self.wait_or_end(time, |_| false) && self.lines.lock().1 == 2
+    }
+
+    /// Waits until `found` likes the lines so far. `false`: it has ended, or `limit` is over.
+    pub fn wait_or_end(&self, limit: Duration, mut found: impl FnMut(&[String]) -> bool) -> bool {
+        let end = Instant::now() + limit;
         let mut kept = self.lines.lock();
-        while kept.1 < 2 {
+        loop {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if found(&kept.0) {
+                return true;
+            }
+            if kept.1 == 2 || left.is_zero() {
                 return false;
             }
             kept = self.lines.more.wait_timeout(kept, left).unwrap().0;
         }
-        true
+    }
+
+    /// Bytes of memory it holds now.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has ended");
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     /// Ends it at once, as a power cut would, and waits until it is gone.
