@@ -22,6 +22,7 @@ mod replace;
 mod reserve;
 mod retime;
 mod rows;
+mod settle;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use space::Usage;
 
 use reserve::Reserve;
 use rows::{select, to_sql};
+use settle::let_log_go;
 use space::Bounds;
 
 /// Why the store did not do what it was asked. Nothing of a failed transaction is in the file.
@@ -117,8 +119,6 @@ pub struct Store {
     aside: u64,
     reserve: Reserve,
     is_disk_full: bool,
-    /// An I/O error: the write-ahead log may hold what never reached the disk.
-    is_suspect: bool,
     /// When the floor was last written.
     marked: Option<Instant>,
     ceiling: u64,
@@ -145,7 +145,6 @@ impl Store {
             aside: 0,
             reserve,
             is_disk_full: false,
-            is_suspect: false,
             marked: None,
             ceiling: 0,
             commits: 0,
@@ -216,7 +215,8 @@ impl Store {
 
     /// Folds the write-ahead log into the file and closes it. The next start takes the run as one that was cut off.
     pub fn close(&mut self) {
-        if let Err(error) = self.fold() {
+        let folded = self.fold().and_then(|()| Ok(self.connection.as_ref().map_or(Ok(()), let_log_go)?));
+        if let Err(error) = folded {
             tracing::debug!(%error, "the write-ahead log stays; it is folded in at the next start");
         }
         self.connection = None;
@@ -274,10 +274,9 @@ impl Store {
             return StoreError::Full(self.usage().unwrap_or_default());
         }
         // Nothing in the connection's cache can be believed, and its log may hold pages that never reached the
-        // disk: appending to them would put what comes next behind a hole. The next use opens the file anew and
-        // folds the log in before anything else.
+        // disk: appending to them would put what comes next behind a hole. The next use opens the file anew, and
+        // that settles the log before anything else.
         self.connection = None;
-        self.is_suspect = true;
         StoreError::Sqlite(error)
     }
 }

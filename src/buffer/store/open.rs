@@ -11,6 +11,7 @@ use super::batch::FIRST_CEILING;
 use super::lost::{count_aside, data_version, lost};
 use super::migrate::{VERSION, migrate, version};
 use super::rows::{select, to_sql};
+use super::settle::{leave_log_alone, settle};
 use super::space::BUSY_TIMEOUT;
 use super::{Opened, Store, StoreError};
 use crate::clock::{Timestamp, boot_id, uptime};
@@ -19,6 +20,17 @@ use crate::mutant::full_sync;
 
 /// Replies of earlier runs that are loaded at once, to go first.
 const REPLIES: i64 = 256;
+
+/// Enters as lost what a run that was cut off may have given and not stored: from the first number above its floor
+/// that has no record, up to its ceiling. Not from the highest: a reply is stored before records that are older.
+const CUT_OFF: &str = "
+    INSERT INTO lost (run, first, last, reason)
+    SELECT run, CASE
+        WHEN NOT EXISTS (SELECT 1 FROM records AS r WHERE r.run = runs.run AND r.seq = floor + 1) THEN floor + 1
+        ELSE (SELECT r.seq + 1 FROM records AS r WHERE r.run = runs.run AND r.seq > floor AND NOT EXISTS
+            (SELECT 1 FROM records AS n WHERE n.run = r.run AND n.seq = r.seq + 1) ORDER BY r.seq LIMIT 1)
+        END, ceiling, 'unclean-stop'
+    FROM runs WHERE run = ?1 AND clean = 0";
 
 impl Store {
     /// Opens the file and begins a run: its number is on the disk, twice, when this returns.
@@ -54,12 +66,7 @@ impl Store {
                 )?;
             }
             // Numbers given after the last commit went with the memory, unless the broker had them.
-            let cut = tx.execute(
-                "INSERT INTO lost (run, first, last, reason) SELECT run, max(floor, \
-                 (SELECT coalesce(max(seq), 0) FROM records WHERE records.run = runs.run)) + 1, ceiling, \
-                 'unclean-stop' FROM runs WHERE run = ?1 AND clean = 0",
-                [to_sql(last)],
-            )?;
+            let cut = tx.execute(CUT_OFF, [to_sql(last)])?;
             tx.execute("UPDATE runs SET clean = 1", [])?;
             tx.execute("INSERT OR REPLACE INTO meta VALUES ('run', ?1)", [to_sql(run)])?;
             tx.execute(
@@ -120,6 +127,7 @@ impl Store {
 
     fn connect_to(&mut self) -> Result<Connection, StoreError> {
         let mut connection = Connection::open(&self.path)?;
+        leave_log_alone(&connection)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let found = version(&connection)?;
         if found > VERSION {
@@ -143,12 +151,7 @@ impl Store {
         connection.execute_batch("PRAGMA wal_autocheckpoint = 0")?;
         let pages = self.bounds.pages();
         connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
-        if self.is_suspect {
-            // What the log holds was perhaps never on the disk. Folded into the file and synced there, it is; if that
-            // fails too, nothing is believed and the next try comes here again.
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-            self.is_suspect = false;
-        }
+        settle(&connection, &self.path, &self.log_path())?;
         migrate(&mut connection)?;
         self.identity = identity(&self.path);
         Ok(connection)
@@ -208,6 +211,11 @@ pub(crate) fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
+    sync_folder(path)
+}
+
+/// The names in the folder of this file are on the disk.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }

@@ -40,7 +40,7 @@ impl Store {
             // Read and write: the log beside it is read too, and that needs an index in shared memory.
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).ok()
         });
-        (self.records, self.is_suspect) = (None, false);
+        self.records = None;
         let run = self.run;
         self.connection()?;
         let (mut salvaged, mut is_whole) = (0, false);
@@ -151,6 +151,10 @@ fn readable(old: &Connection, after: i64) -> (Vec<Numbered>, usize, End) {
     };
     for row in found {
         let Ok((row, rowid)) = row else { return (rows, damaged, End::Unreadable(at)) };
+        // A damaged tree may lead back to where it was left.
+        if rowid <= at {
+            return (rows, damaged, End::Unreadable(at));
+        }
         (at, count) = (rowid, count + 1);
         match row {
             Ok(numbered) => rows.push(numbered),
