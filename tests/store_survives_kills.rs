@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use support::disk::{Control, disturb, preload, quick_folder};
 use support::ledger::Ledger;
-use support::load::{Load, marks, prepare, work};
+use support::load::{Load, marks, prepare, prepare_old, work};
 use support::{LIMIT, rounds};
 
 const SIGKILL: i32 = 9;
@@ -73,14 +73,14 @@ fn a_kill_at_any_time_loses_nothing_that_was_acknowledged() {
     assert!(opening > all / 20 && between > all / 20 && ledger.acknowledged > all, "the kills do not spread");
 }
 
-/// Every place where the file changes: making it, opening it after an end without a word, committing, folding the
-/// log in, closing.
+/// Every place where the file changes: making it, opening it after an end without a word, bringing it up to date,
+/// committing, folding the log in, closing.
 #[test]
 fn a_kill_before_any_change_of_the_file_loses_nothing_that_was_acknowledged() {
     let outside = tempfile::tempdir().unwrap();
     let library = preload("disk", outside.path());
     let control = outside.path().join("control");
-    let life = Load { seed: 1, commits: 12, reopen: 4, close: true };
+    let life = Load { seed: 1, commits: 8, reopen: 4, close: true };
 
     let new = quick_folder();
     prepare(new.path());
@@ -91,7 +91,12 @@ fn a_kill_before_any_change_of_the_file_loses_nothing_that_was_acknowledged() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(left.path().join("buffer.db-wal").exists());
 
-    for (what, template) in [("a new file", new.path()), ("a file left behind", left.path())] {
+    let old = quick_folder();
+    prepare_old(old.path(), true);
+
+    for (what, template) in
+        [("a new file", new.path()), ("a file left behind", left.path()), ("an old file", old.path())]
+    {
         let mut place = 1;
         let places = loop {
             let folder = quick_folder();
@@ -109,7 +114,7 @@ fn a_kill_before_any_change_of_the_file_loses_nothing_that_was_acknowledged() {
             }
             let said = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.signal(), Some(SIGKILL), "{what}, change {place}: {said}");
-            place += rounds(7, 1);
+            place += rounds(11, 1);
         };
         println!("{what}: killed before each of {places} changes");
         assert!(places > 100, "{what}: {places} changes");

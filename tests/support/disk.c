@@ -5,10 +5,12 @@
    - With DISK_FAULT=FILE the lines of FILE, read again at each call, say what goes wrong from now on:
 
          write EIO|ENOSPC|EROFS...     also: open (for writing), fsync, name (rename, unlink), read
+         fsync EIO 3                   one call in three, by the dice of DISK_SEED
          fsync delay 2000              milliseconds before the call, which is then made
          kill 37                       the process ends by SIGKILL before its 37th change from its start
 
-     The file is overwritten in place by one write of a whole block, so that no reader sees half of it.
+     The file is overwritten in place by one write of a whole block, so that no reader sees half of it. Files whose
+     path holds DISK_SPARE never fail.
 
    The wal-index (-shm) is mapped memory; a power cut leaves nothing of it that anybody reads.
    Calls that the process makes around the C library are not seen. Paths are absolute. */
@@ -38,9 +40,10 @@ struct entry {
     uint64_t at;     /* offset of a write, new length of a truncation */
 };
 
-static const char *match;
+static const char *match, *spare;
 static int log_file = -1, fault_file = -1;
 static atomic_int changes;
+static atomic_ullong dice;
 /* Held over a change and its entry, so that the order of the log is the order of the changes. */
 static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 
@@ -51,7 +54,9 @@ static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 __attribute__((constructor)) static void begin(void) {
     REAL(int, open64, const char *, int, ...);
     match = getenv("DISK_MATCH");
-    const char *log = getenv("DISK_LOG"), *fault = getenv("DISK_FAULT");
+    spare = getenv("DISK_SPARE");
+    const char *log = getenv("DISK_LOG"), *fault = getenv("DISK_FAULT"), *seed = getenv("DISK_SEED");
+    dice = seed == NULL ? 1 : strtoull(seed, NULL, 10);
     if (log != NULL) log_file = real_open64(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (fault != NULL) fault_file = real_open64(fault, O_RDONLY | O_CLOEXEC);
     if (match == NULL || (log != NULL && log_file < 0) || (fault != NULL && fault_file < 0)) {
@@ -80,9 +85,18 @@ static int number_of(const char *name) {
     return 0;
 }
 
+/* Falls true one time in `count`. Knuth's MMIX generator; its high bits are the good ones. */
+static int falls(int count) {
+    unsigned long long now, next;
+    now = dice;
+    do next = now * 6364136223846793005ULL + 1442695040888963407ULL;
+    while (!atomic_compare_exchange_weak(&dice, &now, next));
+    return count <= 1 || (next >> 33) % (unsigned)count == 0;
+}
+
 /* The error to fail with, or 0; a delay is spent here. */
-static int fault(const char *operation) {
-    if (fault_file < 0) return 0;
+static int fault(const char *operation, const char *path) {
+    if (fault_file < 0 || (spare != NULL && strstr(path, spare) != NULL)) return 0;
     REAL(ssize_t, pread64, int, void *, size_t, off64_t);
     char text[512];
     ssize_t length = real_pread64(fault_file, text, sizeof text - 1, 0);
@@ -100,7 +114,7 @@ static int fault(const char *operation) {
             while (nanosleep(&wait, &wait) != 0 && errno == EINTR) {}
         } else if (strcmp(which, "kill") == 0) {
             error = atoi(what);
-        } else {
+        } else if (falls(number)) {
             error = number_of(what);
         }
     }
@@ -109,7 +123,7 @@ static int fault(const char *operation) {
 
 /* Before each change: ends the process if this is where it ends. */
 static void count_change(void) {
-    int last = fault("kill");
+    int last = fault("kill", "");
     if (atomic_fetch_add(&changes, 1) + 1 == last) kill(getpid(), SIGKILL);
 }
 
@@ -128,9 +142,9 @@ static void enter(uint8_t what, const char *path, uint64_t at, const void *follo
     errno = before;
 }
 
-#define FAIL(operation) \
+#define FAIL(operation, path) \
     do { \
-        int error = fault(operation); \
+        int error = fault(operation, path); \
         if (error != 0) { \
             errno = error; \
             return -1; \
@@ -141,7 +155,7 @@ static void enter(uint8_t what, const char *path, uint64_t at, const void *follo
 
 static int open_any(int (*real)(const char *, int, ...), const char *path, int flags, mode_t mode) {
     if (!is_ours(path) || (flags & O_ACCMODE) == O_RDONLY) return real(path, flags, mode);
-    FAIL("open");
+    FAIL("open", path);
     pthread_mutex_lock(&order);
     struct stat before;
     int is_new = stat(path, &before) != 0;
@@ -172,7 +186,7 @@ OPEN(open64)
         REAL(ssize_t, name, int, const void *, size_t, kind); \
         char path[PATH_MAX]; \
         if (!path_of(file, path)) return real_##name(file, data, length, at); \
-        FAIL("write"); \
+        FAIL("write", path); \
         pthread_mutex_lock(&order); \
         count_change(); \
         ssize_t done = real_##name(file, data, length, at); \
@@ -187,7 +201,7 @@ ssize_t write(int file, const void *data, size_t length) {
     REAL(ssize_t, write, int, const void *, size_t);
     char path[PATH_MAX];
     if (!path_of(file, path)) return real_write(file, data, length);
-    FAIL("write");
+    FAIL("write", path);
     pthread_mutex_lock(&order);
     count_change();
     ssize_t done = real_write(file, data, length);
@@ -202,7 +216,7 @@ ssize_t write(int file, const void *data, size_t length) {
         REAL(int, name, int, kind); \
         char path[PATH_MAX]; \
         if (!path_of(file, path)) return real_##name(file, length); \
-        FAIL("write"); \
+        FAIL("write", path); \
         pthread_mutex_lock(&order); \
         count_change(); \
         int done = real_##name(file, length); \
@@ -220,7 +234,7 @@ TRUNCATE(ftruncate64, off64_t)
         REAL(int, name, int); \
         char path[PATH_MAX]; \
         if (!path_of(file, path)) return real_##name(file); \
-        int error = fault("fsync"); \
+        int error = fault("fsync", path); \
         pthread_mutex_lock(&order); \
         count_change(); \
         int done = -1; \
@@ -240,7 +254,7 @@ SYNC(fdatasync)
 int rename(const char *from, const char *to) {
     REAL(int, rename, const char *, const char *);
     if (!is_ours(from) && !is_ours(to)) return real_rename(from, to);
-    FAIL("name");
+    FAIL("name", from);
     pthread_mutex_lock(&order);
     count_change();
     int done = real_rename(from, to);
@@ -252,7 +266,7 @@ int rename(const char *from, const char *to) {
 int unlink(const char *path) {
     REAL(int, unlink, const char *);
     if (!is_ours(path)) return real_unlink(path);
-    FAIL("name");
+    FAIL("name", path);
     pthread_mutex_lock(&order);
     count_change();
     int done = real_unlink(path);
@@ -266,7 +280,7 @@ int unlink(const char *path) {
 #define READ(name, ...) \
     do { \
         char path[PATH_MAX]; \
-        if (fault_file >= 0 && path_of(file, path)) FAIL("read"); \
+        if (fault_file >= 0 && path_of(file, path)) FAIL("read", path); \
         return real_##name(__VA_ARGS__); \
     } while (0)
 

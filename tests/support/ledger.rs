@@ -1,24 +1,28 @@
 //! What was asked of a store and what it promised, kept outside of it, so that anybody can judge its file later.
 //!
 //! Lines, in the order of time: `run 7` it was opened and named this run; `begin 5` and `begun 5` a command is
-//! entered; `issue +7:12:1 -7:3 =5` a commit inserts (run, seq, version), deletes, and finishes a command; `ack`
-//! that commit is done. A commit that was issued is in the file whole or not at all; once acknowledged, it is.
+//! entered; `issue +7:12:1 -7:3 =5:7:13` a commit inserts (run, seq, version), deletes, and finishes a command with
+//! a reply; `ack` that commit is done. Of a commit that was issued the file may have nothing or all; a large one, or
+//! one that finishes a command, also a part. Once acknowledged, it is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
 use fieldgate::buffer::journal::Begun;
-use fieldgate::buffer::store::{Opened, Store, StoreError};
-use fieldgate::record::{Name, Numbered};
+use fieldgate::buffer::store::{Lost, Opened, Store, StoreError};
+use fieldgate::record::Name;
 use rusqlite::Connection;
 
 use super::LIMIT;
 use super::specimen::{begin, outcome, record};
 
 /// Big enough that nothing is dropped, small enough that the log is folded in often.
-pub const MAX_SIZE: u64 = 8 << 20;
+pub const MAX_SIZE: u64 = 2 << 20;
+
+/// Bytes that surely go into one transaction.
+const SMALL: usize = 32 << 10;
 
 /// The records that are in a file, with the version of each: events grow.
 pub type Versions = BTreeMap<Name, u32>;
@@ -41,7 +45,8 @@ pub struct Ledger {
 struct Batch {
     insert: Vec<(Name, u32)>,
     delete: Vec<Name>,
-    finish: Option<u64>,
+    /// A command, and its reply.
+    finish: Option<(u64, Name)>,
 }
 
 /// What is wrong with a file.
@@ -89,7 +94,7 @@ impl Ledger {
 
     fn enter(&mut self, batch: &Batch) {
         batch.apply(&mut self.records);
-        if let Some(command) = batch.finish {
+        if let Some((command, _)) = batch.finish {
             self.commands.insert(command, Stage::Finished);
         }
     }
@@ -98,12 +103,8 @@ impl Ledger {
     /// book in which what was open is settled.
     pub fn judge(&self, folder: &Path) -> Result<Self, Wrong> {
         let copy = fs::read_to_string(folder.join("buffer.db.run")).unwrap_or_default();
-        if copy
-            .split_whitespace()
-            .next()
-            .and_then(|run| run.parse::<u64>().ok())
-            .is_none_or(|run| run < self.run)
-        {
+        let number = copy.split_whitespace().next().and_then(|number| number.parse::<u64>().ok());
+        if number.is_none_or(|run| run < self.run) {
             return Err(Wrong::File(format!("the copy of the run is {copy:?} after run {}", self.run)));
         }
         let mut later = self.clone();
@@ -113,7 +114,7 @@ impl Ledger {
         let name = Name { run: later.run, seq: 1 };
         store.commit(&[record(name, 1)], &[]).map_err(|error| unusable("it takes nothing", &error))?;
         store.commit(&[], &[name]).map_err(|error| unusable("it deletes nothing", &error))?;
-        store.close();
+        store.end(1);
         later.judge_open(&mut Store::new(folder.join("buffer.db"), MAX_SIZE), folder)?;
         Ok(settled)
     }
@@ -132,73 +133,85 @@ impl Ledger {
         if opened.run <= self.run {
             return Err(Wrong::File(format!("run {} after run {}", opened.run, self.run)));
         }
-        self.run = opened.run;
-        let fits = self.judge_records(&load(store)?)?;
-        let [_, is_after] = self.judge_commands(store, fits)?;
-        if let Some(batch) = self.open.take().filter(|_| is_after) {
-            self.enter(&batch);
+        let found = held(store)?;
+        if opened.usage.records != found.len() as u64 {
+            return Err(Wrong::Content(format!(
+                "{} records counted, {} found",
+                opened.usage.records,
+                found.len()
+            )));
         }
-        self.commands.retain(|_, stage| *stage != Stage::Asked);
-        let beside = Connection::open(folder.join("buffer.db"));
-        let said = beside
-            .and_then(|beside| beside.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)));
-        match said {
-            Ok(said) if said == "ok" => Ok(()),
-            Ok(said) => Err(Wrong::File(said)),
-            Err(error) => Err(unusable("its integrity is unknown", &error)),
-        }
+        self.judge_records(&found)?;
+        self.judge_told(&found, &opened.lost)?;
+        self.judge_commands(store, &found)?;
+        judge_structure(folder)?;
+        (self.run, self.records, self.open) = (opened.run, found, None);
+        Ok(())
     }
 
-    /// Compares the records; says whether they fit without and with the commit that is open.
-    fn judge_records(&self, found: &[Numbered]) -> Result<[bool; 2], Wrong> {
-        let versions = versions(found)?;
+    /// Each record is there as it was before the open commit or as it is after it; a small commit is whole.
+    fn judge_records(&self, found: &Versions) -> Result<(), Wrong> {
         let mut with_open = self.records.clone();
         if let Some(batch) = &self.open {
             batch.apply(&mut with_open);
         }
-        let fits = [versions == self.records, versions == with_open];
-        if fits != [false; 2] {
-            return Ok(fits);
+        if *found == self.records || *found == with_open {
+            return Ok(());
         }
-        let surely = self.records.iter().filter(|(name, _)| with_open.contains_key(name));
-        let lost: Vec<_> = surely.filter(|(name, _)| !versions.contains_key(name)).collect();
-        let known = |name| with_open.contains_key(name) || self.records.contains_key(name);
-        let extra: Vec<_> = versions.keys().filter(|name| !known(name)).collect();
-        Err(Wrong::Content(format!(
-            "{} records, to be {} or {}; {} lost: {:?}; {} too many: {:?}",
-            versions.len(),
+        let names = found.keys().chain(self.records.keys()).chain(with_open.keys());
+        let may_be = |name: &Name| [self.records.get(name), with_open.get(name)];
+        let wrong: BTreeSet<Name> =
+            names.copied().filter(|name| !may_be(name).contains(&found.get(name))).collect();
+        let lost = wrong.iter().filter(|name| !found.contains_key(name)).count();
+        let first: Vec<_> = wrong.iter().take(5).map(|name| (name, found.get(name), may_be(name))).collect();
+        let text = format!(
+            "{} records, to be {} or {}; {} of them wrong, {lost} lost: {first:?}",
+            found.len(),
             self.records.len(),
             with_open.len(),
-            lost.len(),
-            lost.iter().take(5).collect::<Vec<_>>(),
-            extra.len(),
-            extra.iter().take(5).collect::<Vec<_>>(),
-        )))
+            wrong.len()
+        );
+        let is_partial = wrong.is_empty() && self.open.as_ref().is_some_and(|batch| !batch.is_small());
+        if is_partial { Ok(()) } else { Err(Wrong::Content(text)) }
     }
 
-    /// Compares the commands, and narrows down what the records left open.
-    fn judge_commands(&self, store: &mut Store, fits: [bool; 2]) -> Result<[bool; 2], Wrong> {
+    /// What the open commit was to store and is not there has a number that was given: the file must call it lost.
+    fn judge_told(&self, found: &Versions, lost: &[Lost]) -> Result<(), Wrong> {
+        let open = self.open.iter().flat_map(|batch| &batch.insert);
+        let gone = open.filter(|(name, version)| *version == 1 && !found.contains_key(name));
+        let is_told = |name: &Name| {
+            lost.iter().any(|lost| lost.run == name.run && (lost.first..=lost.last).contains(&name.seq))
+        };
+        match gone.map(|(name, _)| name).find(|name| !is_told(name)) {
+            None => Ok(()),
+            Some(name) => Err(Wrong::Content(format!("{name:?} is gone and not told as lost: {lost:?}"))),
+        }
+    }
+
+    fn judge_commands(&mut self, store: &mut Store, found: &Versions) -> Result<(), Wrong> {
         let finishing = self.open.as_ref().and_then(|batch| batch.finish);
-        let mut narrowed = fits;
-        for (&command, &stage) in &self.commands {
+        for (&command, stage) in &mut self.commands {
             let known =
                 store.begin(&begin(command, false)).map_err(|error| unusable("it has no journal", &error))?;
             let is_finished = known == Begun::Seen(outcome(command).into_bytes().into());
-            let is_right = match stage {
-                Stage::Asked => matches!(known, Begun::Fresh | Begun::Running),
-                Stage::Begun if finishing == Some(command) => {
-                    narrowed = [fits[0] && known == Begun::Running, fits[1] && is_finished];
-                    narrowed != [false; 2]
-                }
-                Stage::Begun => known == Begun::Running,
-                Stage::Finished => is_finished,
+            let reply = finishing.filter(|(finishing, _)| *finishing == command).map(|(_, reply)| reply);
+            let is_right = match (*stage, reply) {
+                (Stage::Asked, _) => matches!(known, Begun::Fresh | Begun::Running),
+                // The outcome and the reply are stored together.
+                (Stage::Begun, Some(reply)) if found.contains_key(&reply) => is_finished,
+                (Stage::Begun, _) => known == Begun::Running,
+                (Stage::Finished, _) => is_finished,
             };
             if !is_right {
-                let text = format!("command {command} is {stage:?}, the file says {known:?} ({fits:?})");
+                let text = format!("command {command} is {stage:?} ({reply:?}), the file says {known:?}");
                 return Err(Wrong::Content(text));
             }
+            if is_finished {
+                *stage = Stage::Finished;
+            }
         }
-        Ok(narrowed)
+        self.commands.retain(|_, stage| *stage != Stage::Asked);
+        Ok(())
     }
 }
 
@@ -212,11 +225,21 @@ impl Batch {
             match sign {
                 "+" => batch.insert.push((name(), u32::try_from(numbers[2]).unwrap())),
                 "-" => batch.delete.push(name()),
-                "=" => batch.finish = Some(numbers[0]),
+                "=" => {
+                    let reply = Name { run: numbers[1], seq: numbers[2] };
+                    batch.finish = Some((numbers[0], reply));
+                    batch.insert.push((reply, 1));
+                }
                 _ => panic!("not an item of a commit: {item}"),
             }
         }
         batch
+    }
+
+    /// It is one transaction.
+    fn is_small(&self) -> bool {
+        let bytes = |(name, version): &(Name, u32)| record(*name, *version).record.body.len() + 128;
+        self.finish.is_none() && self.insert.iter().map(bytes).sum::<usize>() < SMALL
     }
 
     fn apply(&self, to: &mut Versions) {
@@ -242,34 +265,36 @@ fn open(store: &mut Store) -> Result<Opened, StoreError> {
     }
 }
 
+fn judge_structure(folder: &Path) -> Result<(), Wrong> {
+    let beside = Connection::open(folder.join("buffer.db"));
+    let said = beside
+        .and_then(|beside| beside.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)));
+    match said {
+        Ok(said) if said == "ok" => Ok(()),
+        Ok(said) => Err(Wrong::File(said)),
+        Err(error) => Err(unusable("its integrity is unknown", &error)),
+    }
+}
+
 fn unusable(what: &str, error: &dyn std::error::Error) -> Wrong {
     Wrong::File(format!("{what}: {error}"))
 }
 
-/// All records of a store, read in pieces as the gateway does.
-pub fn load(store: &mut Store) -> Result<Vec<Numbered>, Wrong> {
-    let mut found: Vec<Numbered> = Vec::new();
+/// The records of a store, read in pieces as the gateway does, and their versions. Fails when one is not the same
+/// to the letter as it was made.
+pub fn held(store: &mut Store) -> Result<Versions, Wrong> {
+    let (mut held, mut last) = (Versions::new(), None);
     loop {
-        let more = store
-            .load(found.last().map(|numbered| numbered.name), 64)
-            .map_err(|error| unusable("it cannot be read", &error))?;
+        let more = store.load(last, 64).map_err(|error| unusable("it cannot be read", &error))?;
         if !more.damaged.is_empty() {
-            return Err(Wrong::File(format!("rows without their checksum: {:?}", more.damaged)));
+            return Err(Wrong::Content(format!("damaged rows: {:?}", more.damaged)));
         }
-        if more.records.is_empty() {
-            return Ok(found);
+        let Some(newest) = more.last else { return Ok(held) };
+        for numbered in more.records {
+            let version = (1..=9).find(|version| record(numbered.name, *version) == numbered);
+            let other = || Wrong::Content(format!("{:?} is not what was stored", numbered.name));
+            held.insert(numbered.name, version.ok_or_else(other)?);
         }
-        found.extend(more.records);
+        last = Some(newest);
     }
-}
-
-/// The versions of these records. Fails when one is not the same to the letter as it was made.
-pub fn versions(found: &[Numbered]) -> Result<Versions, Wrong> {
-    let version = |numbered: &Numbered| {
-        let made = (1..=9).find(|version| record(numbered.name, *version) == *numbered);
-        let made =
-            made.ok_or_else(|| Wrong::Content(format!("{:?} is not what was stored", numbered.name)))?;
-        Ok((numbered.name, made))
-    };
-    found.iter().map(version).collect()
 }

@@ -4,6 +4,9 @@ use fieldgate::buffer::journal::{Begin, CommandKey};
 use fieldgate::clock::{Moment, Timestamp};
 use fieldgate::record::{Name, Numbered, Record, RecordKind, Topic, event};
 
+/// A run whose records are stored by the first version, which knew one clock only.
+pub const OLD_RUN: u64 = 3_999_999_999;
+
 /// The record of this name, the same in every process: small or large, and of any kind.
 pub fn record(name: Name, version: u32) -> Numbered {
     let mut rng = fastrand::Rng::with_seed(name.run.rotate_left(32) ^ name.seq);
@@ -16,6 +19,7 @@ pub fn record(name: Name, version: u32) -> Numbered {
     let text: String = (0..rng.usize(1..=length)).map(|_| rng.alphanumeric()).collect();
     let millis = i64::try_from(name.seq).unwrap();
     let made = Moment { wall: Timestamp::from_millis(millis), uptime: 2 * millis, synced: millis % 3 > 0 };
+    let made = if name.run == OLD_RUN { Moment { uptime: 0, synced: true, ..made } } else { made };
     let made = event("grown", made, |body| body.with("version", &version).with("text", &text));
     let record = match name.seq % 16 {
         0 => made,
