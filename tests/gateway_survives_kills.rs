@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use support::collector::Collector;
 use support::count::{Rule, judge};
-use support::counted::{Counted, monotonic};
+use support::counted::{Counted, killing};
 use support::{Broker, Gateway, LIMIT, Process, fieldgate, head, rounds};
 
 /// Points of a unit.
@@ -80,8 +80,7 @@ fn what_was_committed_comes_after_every_kill() {
         };
         // One that was told to stop and did so must have kept everything.
         if !ended {
-            rule.kills.push(monotonic());
-            life.kill();
+            rule.kills.push(killing(|| life.kill()));
         }
         assert!(part == Part::Stop || !ended, "round {round}: the gateway ended by itself");
     }

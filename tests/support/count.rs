@@ -15,8 +15,8 @@ const KEPT: usize = 20;
 /// What may be missing.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
-    /// When the gateway was killed, in the clock of the device's book: a little before rather than after.
-    pub kills: Vec<u64>,
+    /// When the gateway was killed, in the clock of the device's book: it lived before, and was dead after.
+    pub kills: Vec<RangeInclusive<u64>>,
     /// A value that the gateway had this long before a kill must arrive: `commit_every` and one sync.
     pub window: Duration,
     /// The reasons of losses that excuse a value. Every reason excuses a hole; a value is not excused by the
@@ -213,9 +213,10 @@ fn find_lost(
             continue;
         }
         let Some(taken) = taken else { continue };
-        if let Some(kill) = rule.kills.iter().copied().filter(|kill| *kill >= taken).min() {
-            let age = Duration::from_nanos(kill - taken);
-            let oldest = ages.entry(kill).or_default();
+        let kills = rule.kills.iter().filter(|kill| *kill.end() >= taken);
+        if let Some(kill) = kills.min_by_key(|kill| *kill.end()) {
+            let age = Duration::from_nanos(kill.start().saturating_sub(taken));
+            let oldest = ages.entry(*kill.end()).or_default();
             *oldest = age.max(*oldest);
             if age < rule.window {
                 continue;

@@ -1,6 +1,7 @@
 //! The device whose values are counted: `tests/peers/counted.py` says what it serves and writes down.
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
@@ -12,6 +13,13 @@ use super::{LIMIT, Process};
 pub fn monotonic() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
+}
+
+/// Between which times a gateway was killed.
+pub fn killing(kill: impl FnOnce()) -> RangeInclusive<u64> {
+    let before = monotonic();
+    kill();
+    before..=monotonic()
 }
 
 /// An answer of the device, as its book has it.

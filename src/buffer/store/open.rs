@@ -38,6 +38,10 @@ impl Store {
         self.lock()?;
         let mut replaced = None;
         let mut begun = self.begin_run();
+        if let Err(StoreError::Full(_)) = &begun {
+            // The reserve has just been given up.
+            begun = self.begin_run();
+        }
         if let Err(StoreError::Damaged(error)) = &begun {
             tracing::error!(error, "the buffer file is damaged; it is moved aside and a new one begun");
             replaced = Some(self.replace()?);
@@ -85,9 +89,18 @@ impl Store {
         let lost = self.attempt(lost)?;
         self.aside = self.attempt(count_aside)?;
         self.data_version = self.attempt(data_version)?;
-        Beside { run, ceiling: self.ceiling }
-            .write(&copy)
-            .map_err(|error| StoreError::File { path: copy, error })?;
+        let beside = Beside { run, ceiling: self.ceiling };
+        let noted = beside.write(&copy).or_else(|_| {
+            self.reserve.give_up();
+            beside.write(&copy)
+        });
+        match noted {
+            // The file itself has the number: the copy is for the day it is lost.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::error!(%error, "the disk is full: the run's number has no copy beside the buffer file");
+            }
+            noted => noted.map_err(|error| StoreError::File { path: copy, error })?,
+        }
         Ok(Opened { run, usage: self.usage()?, replaced: None, replies, lost, is_unclean })
     }
 
