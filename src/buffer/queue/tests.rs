@@ -114,6 +114,8 @@ fn what_nobody_has_seen_gets_its_true_time_and_the_rest_is_told() {
     assert_eq!(walls, [1_002_100, 1_001_500, 1_002_000], "the reply first");
     assert!(taken.iter().all(|numbered| numbered.record.made.synced));
     queue.rewind();
+    queue.retimed();
+    queue.loaded(Vec::new(), None, false);
     assert_eq!(queue.take(9, false, usize::MAX).records[1], seen[0], "what was seen stays as it was");
 }
 
