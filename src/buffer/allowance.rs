@@ -43,10 +43,11 @@ impl Allowance {
         }
     }
 
-    /// When the next may go.
+    /// When the next may go, if that is not now: then the backlog waits for something else.
     pub(super) fn next(&self) -> Option<Instant> {
-        let missing = (1.0 - self.saved).max(0.0);
-        (self.rate > 0).then(|| self.at + Duration::from_secs_f64(missing / f64::from(self.rate)))
+        let missing = 1.0 - self.saved;
+        (self.rate > 0 && missing > 0.0)
+            .then(|| self.at + Duration::from_secs_f64(missing / f64::from(self.rate)))
     }
 }
 
@@ -64,10 +65,11 @@ mod tests {
             let now = allowance.now();
             allowance.spend(now);
             gone += now;
-            let next = allowance.next().unwrap();
+            let next = allowance.next().unwrap_or_else(Instant::now);
             tokio::time::sleep_until(next + Duration::from_millis(1)).await;
         }
         assert!((480..=512).contains(&gone), "{gone}");
         assert_eq!(Allowance::new(0).now(), usize::MAX);
+        assert_eq!(Allowance::new(50).next(), None, "nothing to wake up for");
     }
 }

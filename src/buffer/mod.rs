@@ -315,7 +315,8 @@ impl Buffer {
         let write = if is_waiting { Some(Instant::now()) } else { self.commit_due() };
         let write = write.into_iter().chain([self.chores.due()]).min();
         let write = write.map(|due| self.retry_at.map_or(due, |retry| due.max(retry)));
-        let load = self.load_at.filter(|_| self.taker.is_some());
+        // Once that is past, something else holds up the load.
+        let load = self.load_at.filter(|at| *at > Instant::now() && self.taker.is_some());
         let backlog = self.allowance.next().filter(|_| self.taker.is_some());
         let Some(due) = write.into_iter().chain(load).chain(backlog).min() else {
             return;

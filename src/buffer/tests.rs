@@ -522,3 +522,23 @@ async fn a_full_file_drops_what_it_is_told_to() {
         assert_eq!(first == 1, oldest_stays, "{when_full:?} of run {run} left {first}");
     }
 }
+
+/// Processor time of this thread so far: the actor runs on it.
+fn worked() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
+}
+
+#[actix::test]
+async fn an_idle_buffer_sleeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = BufferConfig { backlog_rate: 100, ..config(&folder, WhenFull::DropOldest) };
+    let (buffer, _) = Buffer::start(config, Clock::Trusted).await.unwrap();
+    let take = actix::spawn(buffer.send(Take { limit: 1 }));
+    until(&buffer, "an idle store", |stats| stats.busy_for.is_zero()).await;
+    let begun = worked();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let spent = worked() - begun;
+    assert!(spent < Duration::from_millis(30), "{spent:?} of two seconds");
+    take.abort();
+}
