@@ -249,6 +249,8 @@ impl Handler<Close> for Buffer {
     fn handle(&mut self, _: Close, ctx: &mut Context<Self>) -> Self::Result {
         let (answer, closed) = oneshot::channel();
         self.closing = Some(answer);
+        // One last try, whatever failed before.
+        self.retry_at = None;
         self.pump(ctx);
         Box::pin(async move {
             // An error means that the actor has stopped, and then the file is closed too.

@@ -196,7 +196,7 @@ impl Buffer {
         {
             self.send(Job::Load { after, limit: LOAD }, ctx);
         } else if self.closing.is_some() && (!self.has_work() || self.fault.is_some()) {
-            self.send(Job::Close(self.queue.newest().seq), ctx);
+            self.send(Job::Close(self.is_all_stored().then(|| self.queue.newest().seq)), ctx);
         } else if may_write && let Some(chore) = self.chore(now) {
             self.send(chore, ctx);
         } else {
@@ -254,6 +254,11 @@ impl Buffer {
             || self.queue.acked() >= DELETE_MANY
             || self.commit_due().is_some_and(|due| due <= now)
             || self.queue.newest().seq + self.usage.ceiling / CEILING >= self.usage.ceiling
+    }
+
+    /// Every number given is in the file, acknowledged or told.
+    fn is_all_stored(&self) -> bool {
+        self.queue.waiting() == 0 && !self.journal.iter().any(|job| matches!(job, JournalJob::Finish(..)))
     }
 
     fn has_work(&self) -> bool {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::journal::{Begin, Begun, CommandKey};
 use super::queue::{Pending, Queue, Rules, TAIL_RECORDS};
 use super::store::{Batch, Store, StoreError};
-use super::{Ack, Append, Buffer, GetStats, Take};
+use super::{Ack, Append, Buffer, Close, GetStats, Take};
 use crate::clock::{Clock, Moment};
 use crate::config::{BufferConfig, WhenFull};
 use crate::point::DeviceId;
@@ -538,7 +538,39 @@ async fn an_idle_buffer_sleeps() {
     until(&buffer, "an idle store", |stats| stats.busy_for.is_zero()).await;
     let begun = worked();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let spent = worked() - begun;
+    let spent = worked().saturating_sub(begun);
     assert!(spent < Duration::from_millis(30), "{spent:?} of two seconds");
     take.abort();
+}
+
+#[actix::test]
+async fn what_could_not_be_stored_before_a_stop_is_told_by_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder, WhenFull::DropOldest);
+    let (buffer, run) = Buffer::start(config.clone(), Clock::Trusted).await.unwrap();
+    // More than the whole file takes.
+    let lost = buffer.send(Append(readings(&"a".repeat(1 << 20)))).await.unwrap();
+    until(&buffer, "a failed commit", |stats| stats.fault.is_some()).await;
+    buffer.send(Close).await.unwrap();
+    let again = Store::new(config.path, 1 << 20).open().unwrap();
+    let covers = |gap: &super::store::Lost| gap.run == run && (gap.first..=gap.last).contains(&lost.seq);
+    assert!(again.lost.iter().any(covers), "{:?}", again.lost);
+}
+
+#[actix::test]
+async fn a_stop_tries_once_more_what_failed_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder, WhenFull::DropOldest);
+    let (buffer, run) = Buffer::start(config.clone(), Clock::Trusted).await.unwrap();
+    let other = rusqlite::Connection::open(&config.path).unwrap();
+    other.execute_batch("ALTER TABLE records RENAME COLUMN made TO born").unwrap();
+    let name = buffer.send(Append(readings("a"))).await.unwrap();
+    until(&buffer, "a failed commit", |stats| stats.fault.is_some()).await;
+    other.execute_batch("ALTER TABLE records RENAME COLUMN born TO made").unwrap();
+    drop(other);
+    buffer.send(Close).await.unwrap();
+    let mut store = Store::new(config.path, 1 << 20);
+    let again = store.open().unwrap();
+    assert_eq!((names(&store.load(None, 9).unwrap().records), again.lost), (vec![name], Vec::new()));
+    assert!(again.run > run);
 }

@@ -38,8 +38,8 @@ pub(super) enum Job {
     Tidy,
     /// Move the damaged file aside and begin a new one.
     Replace,
-    /// Close the file; this was the last number.
-    Close(u64),
+    /// Close the file. This was the last number; nothing, when some were never stored.
+    Close(Option<u64>),
 }
 
 /// What came of it.
@@ -101,7 +101,10 @@ impl Handler<Job> for StoreThread {
             Job::Tidy => Done::Tidied(store.tidy()?),
             Job::Replace => Done::Replaced(store.replace()?),
             Job::Close(newest) => {
-                store.end(newest);
+                match newest {
+                    Some(newest) => store.end(newest),
+                    None => store.close(),
+                }
                 Done::Closed
             }
         })
