@@ -137,7 +137,7 @@ fn a_great_backlog_drains_in_the_memory_of_a_small_one() {
     relay.pass(Pass::Withheld);
     let (withheld, first) = (Instant::now(), first..monotonic());
     let before = collector.received().len();
-    let patience = Duration::from_secs(u64::try_from(rounds(10, 600)).unwrap());
+    let patience = Duration::from_secs(u64::try_from(rounds(15, 600)).unwrap());
     collector.wait(patience, |_| {
         memory.push(gateway.process().memory());
         None::<()>

@@ -1,9 +1,14 @@
 //! Handing out: replies first, then live data and backlog by their shares, each in the order of its numbers.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::{Copied, Held, Queue};
 use crate::record::{Name, Numbered, RecordKind};
+
+/// A record that has waited so long is no longer live. Well below the ten seconds after which it is marked as
+/// backlog, because its poll took time too: what is marked must not overtake the rest of the backlog.
+const LIVE: Duration = Duration::from_secs(5);
 
 /// What was handed out.
 #[derive(Debug, Default)]
@@ -54,8 +59,7 @@ impl Queue {
         }
         let oldest = self.oldest(may_go);
         let old = oldest.filter(|(name, _)| may_backlog || *name > self.before);
-        // What was made before this connection has its turn with the backlog, or it would overtake it.
-        let live = self.tail.partition_point(|held| held.name() <= self.before);
+        let live = self.tail.partition_point(|held| self.is_late(held));
         let has_live = self.tail.get(live).is_some_and(may_go)
             && (self.rules.live_share > 0.0 || (oldest.is_none() && !self.more));
         if self.is_live_turn(old.is_some(), has_live) {
@@ -64,12 +68,17 @@ impl Queue {
         old.map(|(_, place)| place)
     }
 
+    /// It has its turn with the backlog, or it would overtake it. The tail is in the order of names and of making.
+    fn is_late(&self, held: &Held) -> bool {
+        held.name() <= self.before || held.since.elapsed() >= LIVE
+    }
+
     /// The oldest record that waits outside of the live data; nothing while the file may have an older one.
     fn oldest(&self, may_go: impl Fn(&Held) -> bool) -> Option<(Name, Place)> {
         let first = self.first.iter().enumerate().filter(|(_, held)| may_go(held));
         let first = first.map(|(index, held)| (held.name(), Place::First(index)));
         let ready = self.ready.front().map(|numbered| (numbered.name, Place::Ready));
-        let rest = self.tail.front().filter(|held| held.name() <= self.before && may_go(held));
+        let rest = self.tail.front().filter(|held| self.is_late(held) && may_go(held));
         let rest = rest.map(|held| (held.name(), Place::Tail(0)));
         let oldest = first.chain(ready).chain(rest).min_by_key(|(name, _)| *name)?;
         let is_certain = ready.is_some() || !self.more || Some(oldest.0) <= self.cursor;
@@ -164,5 +173,19 @@ mod tests {
         all.retain(|name| *name <= before);
         let backlog: Vec<Name> = rows.iter().map(|row| row.name).chain([given_back, waits]).collect();
         assert_eq!(all, backlog);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waited_long_is_no_longer_live() {
+        let rules = Rules { when_full: WhenFull::DropOldest, live_share: 1.0 };
+        let mut queue = Queue::new(2, 1, Vec::new(), rules);
+        let late = queue.append(made());
+        tokio::time::advance(LIVE).await;
+        let live = queue.append(made());
+        let names = |taken: Taken| -> Vec<Name> { taken.records.iter().map(|record| record.name).collect() };
+        assert_eq!(names(queue.take(9, false, usize::MAX)), [live]);
+        let row = Numbered { name: Name { run: 1, seq: 1 }, record: made() };
+        queue.loaded(vec![row.clone()], Some(row.name), false);
+        assert_eq!(names(queue.take(9, false, usize::MAX)), [row.name, late]);
     }
 }
