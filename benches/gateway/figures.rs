@@ -13,6 +13,8 @@ pub(crate) enum Target {
     Most(f64),
     /// At least this.
     Least(f64),
+    /// At least this part of the bare one's.
+    Part(f64),
     /// Zero in every run: the table shows the worst, not the median.
     Zero,
     /// None of its own: it explains another one.
@@ -84,6 +86,7 @@ impl Runs {
             let (target, met) = match figure.target {
                 Target::Most(limit) => (format!("<= {limit}"), ours.map(|value| value <= limit)),
                 Target::Least(limit) => (format!(">= {limit}"), ours.map(|value| value >= limit)),
+                Target::Part(part) => (format!(">= {part} bare"), ratio.map(|ratio| ratio >= part)),
                 Target::Zero => ("0 (worst)".to_owned(), ours.map(|value| value == 0.0)),
                 Target::Open => (String::new(), None),
             };

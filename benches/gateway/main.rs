@@ -5,6 +5,7 @@
 
 mod bare;
 mod broker;
+mod buffer;
 mod child;
 mod fakes;
 mod figures;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let end = match arguments.split_first() {
         Some((role, rest)) if role == "bare" => bare::run(rest),
+        Some((role, rest)) if role == "buffer" => buffer::run(rest),
         Some((role, [count])) if role == "fakes" => count.parse().map_err(Into::into).and_then(fakes::serve),
         Some((role, [port])) if role == "subscriber" => {
             port.parse().map_err(Into::into).and_then(subscriber::listen)

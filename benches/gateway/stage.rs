@@ -62,13 +62,19 @@ impl Stage {
         })
     }
 
-    /// Starts a broker, a subscriber and a gateway with nothing left over from an earlier run.
-    pub(crate) fn run(&self, kind: Kind, load: Load) -> Result<Run> {
+    /// A folder with nothing left over from an earlier run.
+    pub(crate) fn clean(&self, kind: Kind) -> Result<PathBuf> {
         let folder = self.folder.join(kind.to_string());
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
         std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Starts a broker, a subscriber and a gateway.
+    pub(crate) fn run(&self, kind: Kind, load: Load) -> Result<Run> {
+        let folder = self.clean(kind)?;
         let broker = Broker::start(&folder)?;
         let subscriber = Subscriber::start(broker.port)?;
         let started = micros();

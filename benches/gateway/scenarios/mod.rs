@@ -1,5 +1,6 @@
 //! The scenarios, and their order: both gateways in turn within each run, so that a drift meets both.
 
+mod buffer;
 mod flat_out;
 mod outage;
 mod start;
@@ -21,11 +22,12 @@ struct Scenario {
     measure: fn(&mut Stage, Kind) -> Result<Vec<Figure>>,
 }
 
-const ALL: [Scenario; 4] = [
+const ALL: [Scenario; 5] = [
     Scenario { name: "steady", about: steady::ABOUT, measure: steady::measure },
     Scenario { name: "flat-out", about: flat_out::ABOUT, measure: flat_out::measure },
     Scenario { name: "outage", about: outage::ABOUT, measure: outage::measure },
     Scenario { name: "start", about: start::ABOUT, measure: start::measure },
+    Scenario { name: "buffer", about: buffer::ABOUT, measure: buffer::measure },
 ];
 
 /// Runs what `BENCH_SCENARIOS` and `BENCH_GATEWAYS` name, or all of it, and writes the tables to stdout.
