@@ -252,6 +252,7 @@ impl Buffer {
     fn is_commit_due(&self, now: Instant) -> bool {
         self.closing.is_some() && self.has_work()
             || self.queue.acked() >= DELETE_MANY
+            || self.queue.is_half_full()
             || self.commit_due().is_some_and(|due| due <= now)
             || self.queue.newest().seq + self.usage.ceiling / CEILING >= self.usage.ceiling
     }

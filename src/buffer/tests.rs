@@ -498,6 +498,21 @@ async fn a_commit_does_not_wait_for_a_later_timer() {
 }
 
 #[actix::test]
+async fn memory_that_is_half_full_does_not_wait_for_the_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = BufferConfig {
+        commit_every: Duration::from_secs(3600),
+        max_size: 16 << 20,
+        ..config(&folder, WhenFull::DropOldest)
+    };
+    let (buffer, _) = Buffer::start(config, Clock::Trusted).await.unwrap();
+    for _ in 0..TAIL_RECORDS - 1_000 {
+        buffer.send(Append(readings("a"))).await.unwrap();
+    }
+    until(&buffer, "a commit", |stats| stats.stored > 2_000).await;
+}
+
+#[actix::test]
 async fn a_full_file_drops_what_it_is_told_to() {
     for (when_full, oldest_stays) in [(WhenFull::DropOldest, false), (WhenFull::DropNewest, true)] {
         let folder = tempfile::tempdir().unwrap();

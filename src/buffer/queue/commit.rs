@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Copied, Held, Queue};
+use super::{Copied, Held, Queue, TAIL_BYTES, TAIL_RECORDS};
 use crate::buffer::store::Aside;
 use crate::record::{Name, Numbered};
 
@@ -39,6 +39,12 @@ impl Queue {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
+    }
+
+    /// Half of what memory may hold waits, whatever its age: the rest has to last while a commit takes its time.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        self.tail.len() >= TAIL_RECORDS / 2 + LIVE_RECORDS || self.tail_bytes >= TAIL_BYTES / 2 + LIVE_BYTES
     }
 
     /// Everything that has to be written, to be committed now.
