@@ -165,8 +165,15 @@ impl Buffer {
             return;
         }
         tracing::info!("the clock is set");
+        let upto = self.queue.newest().seq;
         let (event, base, seen) = self.queue.clock_set(now);
-        self.retime = Some(Retime { base, after: 0, seen });
+        // A reply has its number before it is stored.
+        for job in &mut self.journal {
+            if let JournalJob::Finish(_, reply, _) = job {
+                let _is_changed = reply.record.set_time(base);
+            }
+        }
+        self.retime = Some(Retime { base, after: 0, upto, seen });
         self.queue.append(event);
     }
 

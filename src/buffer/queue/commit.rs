@@ -63,6 +63,7 @@ impl Queue {
         let committing = std::mem::take(&mut self.committing);
         let deleting = std::mem::take(&mut self.deleting);
         let asiding = std::mem::take(&mut self.asiding);
+        self.is_failing = !done;
         if !done {
             self.acked.extend(deleting);
             self.aside.splice(..0, asiding);

@@ -78,7 +78,8 @@ impl Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Copied {
     Nothing,
-    /// A gap event that has grown since.
+    /// An earlier text: it has grown, or got its true time. It does not leave before the file has the present one,
+    /// or a kill would make the next run send the other text under the same name.
     Older,
     Same,
 }
@@ -114,6 +115,8 @@ pub struct Queue {
     turn: f64,
     times: Times,
     elided: u64,
+    /// The last work of the store failed.
+    is_failing: bool,
     /// What was lost, and the events that say so.
     pub gaps: Gaps,
 }
@@ -149,6 +152,7 @@ impl Queue {
             turn: 0.0,
             times: Times::default(),
             elided: 0,
+            is_failing: false,
             gaps: Gaps::default(),
         }
     }

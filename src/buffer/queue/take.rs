@@ -52,7 +52,13 @@ impl Queue {
     }
 
     fn next_place(&mut self, only_stored: bool, may_backlog: bool) -> Option<Place> {
-        let may_go = |held: &Held| held.copy == Copied::Same || !only_stored;
+        // On a broken disk all that is in memory goes: what waits behind would wait for ever.
+        let may_older = self.is_failing && !only_stored;
+        let may_go = |held: &Held| match held.copy {
+            Copied::Same => true,
+            Copied::Nothing => !only_stored,
+            Copied::Older => may_older,
+        };
         let reply = self.first.iter().position(|held| held.kind() == RecordKind::Reply && may_go(held));
         if reply.is_some() {
             return reply.map(Place::First);
@@ -73,16 +79,18 @@ impl Queue {
         held.name() <= self.before || held.since.elapsed() >= LIVE
     }
 
-    /// The oldest record that waits outside of the live data; nothing while the file may have an older one.
+    /// The oldest record that waits outside of the live data; nothing while the file may have an older one, or while
+    /// it must not go yet.
     fn oldest(&self, may_go: impl Fn(&Held) -> bool) -> Option<(Name, Place)> {
-        let first = self.first.iter().enumerate().filter(|(_, held)| may_go(held));
-        let first = first.map(|(index, held)| (held.name(), Place::First(index)));
-        let ready = self.ready.front().map(|numbered| (numbered.name, Place::Ready));
-        let rest = self.tail.front().filter(|held| self.is_late(held) && may_go(held));
-        let rest = rest.map(|held| (held.name(), Place::Tail(0)));
-        let oldest = first.chain(ready).chain(rest).min_by_key(|(name, _)| *name)?;
-        let is_certain = ready.is_some() || !self.more || Some(oldest.0) <= self.cursor;
-        is_certain.then_some(oldest)
+        let may_come = |held: &Held| may_go(held) || held.copy == Copied::Older;
+        let first = self.first.iter().enumerate().filter(|(_, held)| may_come(held));
+        let first = first.map(|(index, held)| (held.name(), Place::First(index), may_go(held)));
+        let ready = self.ready.front().map(|numbered| (numbered.name, Place::Ready, true));
+        let rest = self.tail.front().filter(|held| self.is_late(held) && may_come(held));
+        let rest = rest.map(|held| (held.name(), Place::Tail(0), may_go(held)));
+        let (name, place, may_go) = first.chain(ready).chain(rest).min_by_key(|(name, ..)| *name)?;
+        let is_certain = ready.is_some() || !self.more || Some(name) <= self.cursor;
+        (is_certain && may_go).then_some((name, place))
     }
 
     /// Live data takes its share while both wait; what one side does not use, the other gets.

@@ -98,7 +98,7 @@ fn what_nobody_has_seen_gets_its_true_time_and_the_rest_is_told() {
     assert!(queue.has_unsynced());
     let now = Moment { wall: Timestamp::from_millis(1_003_000), uptime: 3_000, synced: true };
     let (event, base, stay) = queue.clock_set(now);
-    assert_eq!((base, stay.len()), (1_000_000, 0), "what is out is not in the file");
+    assert_eq!((base, stay), (1_000_000, [seen[0].name].into()), "what is out stays as it is");
     let body = format!("{{{}}}", String::from_utf8(event.body.to_vec()).unwrap());
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body["event"], "clock-set");
@@ -109,6 +109,8 @@ fn what_nobody_has_seen_gets_its_true_time_and_the_rest_is_told() {
     ]);
     assert_eq!(body["unsynced"], expected);
     assert!(!queue.has_unsynced());
+    queue.batch();
+    queue.committed(true);
     let taken = queue.take(9, false, usize::MAX).records;
     let walls: Vec<i64> = taken.iter().map(|numbered| numbered.record.made.wall.millis()).collect();
     assert_eq!(walls, [1_002_100, 1_001_500, 1_002_000], "the reply first");
@@ -145,4 +147,27 @@ fn a_record_set_aside_leaves_with_the_next_commit_and_does_not_come_back() {
     queue.rewind();
     assert_eq!(queue.take(9, false, usize::MAX).records, taken[1..]);
     assert_eq!(queue.batch(), Pending::default());
+}
+
+#[test]
+fn a_copy_whose_row_has_another_time_waits_for_the_file() {
+    let mut queue = Queue::new(2, 0, Vec::new(), HALF);
+    queue.append(readings(unsynced(1_000, 1_000)));
+    let name = queue.number();
+    let reply = Record { kind: RecordKind::Reply, ..readings(unsynced(1_200, 1_200)) };
+    queue.batch();
+    queue.committed(true);
+    queue.release(Numbered { name, record: reply });
+    queue.append(readings(unsynced(1_500, 1_500)));
+    let now = Moment { wall: Timestamp::from_millis(1_003_000), uptime: 3_000, synced: true };
+    let _told = queue.clock_set(now);
+    // Both rows still have the old time: were one sent now and the gateway killed, the next run would send the other.
+    let taken = queue.take(9, false, usize::MAX).records;
+    assert_eq!(taken.iter().map(|taken| taken.name.seq).collect::<Vec<_>>(), [3]);
+    assert_eq!(queue.batch().insert.iter().map(|row| row.name.seq).collect::<Vec<_>>(), [2, 3]);
+    queue.committed(true);
+    assert_eq!(queue.take(9, false, usize::MAX).records[0].name, name);
+    assert_eq!(queue.wants_load(0), None);
+    queue.retimed();
+    assert_eq!(queue.wants_load(0), Some(None));
 }

@@ -51,7 +51,7 @@ impl Queue {
 
     /// The clock is set now: what nobody has seen gets its true time, in memory at once; until
     /// [`Queue::retimed`] nothing is loaded from the file. Gives the event that lets a receiver mend the others, the
-    /// wall time of uptime 0, and the names whose rows must stay as they are.
+    /// wall time of uptime 0, and the names whose rows, if they have one, must stay as they are.
     pub fn clock_set(&mut self, now: Moment) -> (Record, i64, HashSet<Name>) {
         let base = now.wall.millis() - now.uptime;
         let unsynced: Vec<_> = std::mem::take(&mut self.times.0)
@@ -65,11 +65,17 @@ impl Queue {
             let offset = unsynced.last().map_or(json!(0), |stretch| stretch["offset_ms"].clone());
             body.with("offset_ms", &offset).with("unsynced", &unsynced)
         });
+        // What the file has comes from there again, once it is right: nothing may leave while its row says otherwise.
+        self.tail.retain(|held| held.copy != Copied::Same);
         for held in self.tail.iter_mut().chain(&mut self.first).filter(|held| !held.handed) {
-            let _is_changed = held.numbered.record.set_time(base);
+            if held.numbered.record.set_time(base) && held.copy == Copied::Same {
+                held.copy = Copied::Older;
+            }
         }
+        self.tail_bytes = self.tail.iter().map(Held::size).sum();
+        // What has no row yet may get one before its turn comes.
         let handed = self.first.iter().filter(|held| held.handed).chain(self.out.values());
-        let seen = handed.filter(|held| held.copy != Copied::Nothing).map(Held::name).collect();
+        let seen = handed.map(Held::name).collect();
         self.ready.clear();
         (self.cursor, self.more, self.is_retiming) = (None, true, true);
         (event, base, seen)

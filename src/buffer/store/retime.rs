@@ -16,6 +16,8 @@ pub struct Retime {
     pub base: i64,
     /// Only those of this run after this number.
     pub after: u64,
+    /// And not after this one: what came later may be out as it is.
+    pub upto: u64,
     /// Not those: somebody may have seen them as they are.
     pub seen: HashSet<Name>,
 }
@@ -29,8 +31,8 @@ impl Store {
         let rows = self.attempt(|connection| {
             select(
                 connection,
-                "WHERE run = ?1 AND seq > ?2 ORDER BY run, seq LIMIT ?3",
-                [to_sql(run), to_sql(work.after), STEP],
+                "WHERE run = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY run, seq LIMIT ?4",
+                [to_sql(run), to_sql(work.after), to_sql(work.upto), STEP],
             )
         })?;
         let Some(last) = rows.last().map(|row| row.as_ref().map_or_else(|name| *name, |row| row.name)) else {

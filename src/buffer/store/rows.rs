@@ -18,13 +18,14 @@ pub(super) const COLUMNS: &str = "run, seq, kind, topic, body, correlation, made
 /// A row, read. `Err`: it was damaged in the file.
 pub(super) type Read = Result<Numbered, Name>;
 
-/// Inserts, or replaces what has the same name; says how many events it replaced, the only records that grow.
+/// Inserts, or replaces what has the same name; says how many events and replies it replaced, the only records whose
+/// text changes after their commit.
 pub(super) fn put<'a>(
     tx: &Transaction<'_>,
     insert: impl IntoIterator<Item = &'a Numbered> + Clone,
 ) -> rusqlite::Result<usize> {
-    let events = insert.clone().into_iter().filter(|numbered| numbered.record.kind == RecordKind::Event);
-    let replaced = remove(tx, events.map(|numbered| &numbered.name))?;
+    let changed = insert.clone().into_iter().filter(|numbered| numbered.record.kind != RecordKind::Readings);
+    let replaced = remove(tx, changed.map(|numbered| &numbered.name))?;
     let mut statement = tx.prepare_cached(
         "INSERT OR REPLACE INTO records (run, seq, kind, topic, body, correlation, made, uptime, synced, crc) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
