@@ -23,6 +23,7 @@ test: ## run every test, against a real broker and independent devices
 	$(CARGO) test --locked
 	# The same gateway, broken on purpose: the tests above are worth something only if this is noticed.
 	$(CARGO) test --locked --features mutant --test mutants_are_caught
+	$(CARGO) test --locked --features mutant --test power_cut_loses_nothing found_out
 
 # The tests that use force, with the numbers that `make test` has no time for.
 FORCE := power_cut_loses_nothing store_survives_kills gateway_survives_kills backlog_drains full_disk_recovers
@@ -32,6 +33,7 @@ soak: ## prove by force that nothing is lost: kills, power cuts and the rest in 
 	@tests/setup.sh test
 	$(IN_FULL) $(addprefix --test ,$(FORCE)) -- --nocapture --test-threads=1
 	$(IN_FULL) --features mutant --test mutants_are_caught -- --nocapture --test-threads=1
+	$(IN_FULL) --features mutant --test power_cut_loses_nothing found_out -- --nocapture
 
 demo: ## see it work: a broker, simulated devices and the gateway, until Ctrl-C (or DEMO_SECONDS=20)
 	@tests/setup.sh demo

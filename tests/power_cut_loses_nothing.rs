@@ -75,7 +75,8 @@ fn no_power_cut_after_a_failing_disk_loses_what_was_acknowledged() {
     let images = rounds(600, 6_000);
     for seed in 0..images.div_ceil(IMAGES) {
         let faults = FAULTS[seed % FAULTS.len()];
-        all.add(Recording::make_with(1 << 40 | seed as u64, [40, 40, 60], faults).cut(IMAGES));
+        let way = Way { commits: [40, 40, 60], faults, ..Way::default() };
+        all.add(Recording::make_by(1 << 40 | seed as u64, way).cut(IMAGES));
     }
     println!("{all:?}");
     assert!(all.wrong.is_empty(), "{} of {} images are wrong:\n{}", all.wrong.len(), all.images, all.shown());
@@ -86,11 +87,20 @@ fn no_power_cut_after_a_failing_disk_loses_what_was_acknowledged() {
 fn fewer_syncs_do_lose_what_was_acknowledged() {
     let mut recording = Recording::make(1 << 32);
     recording.sync_as_normal();
-    let mut found = recording.cut(rounds(100, 1_000));
-    println!("{} of {} images lost something", found.wrong.len(), found.images);
-    assert!(found.wrong.len() > found.images / 10, "the proof above sees no losses: {found:?}");
-    found.wrong.retain(|(_, wrong)| matches!(wrong, Wrong::File(_)));
-    assert!(found.wrong.is_empty(), "fewer syncs lose records, but damage nothing:\n{}", found.shown());
+    let damaged = recording.cut(rounds(100, 1_000)).assert_many_lost();
+    assert!(damaged.wrong.is_empty(), "fewer syncs lose records, but damage nothing:\n{}", damaged.shown());
+}
+
+/// The same by the gateway's own store, set to sync less.
+#[cfg(feature = "mutant")]
+#[test]
+fn a_store_that_syncs_less_is_found_out() {
+    for (seed, mutant) in [(1, "normal-sync"), (2, "no-sync")] {
+        let way = Way { mutant: Some(mutant), ..Way::default() };
+        let damaged = Recording::make_by(1 << 33 | seed, way).cut(rounds(100, 1_000)).assert_many_lost();
+        let is_harmless = damaged.wrong.is_empty();
+        assert_eq!(is_harmless, mutant == "normal-sync", "{mutant} damages:\n{}", damaged.shown());
+    }
 }
 
 /// What one use of the store did to its files.
@@ -99,6 +109,22 @@ struct Recording {
     before: Disk,
     ledger: Ledger,
     changes: Vec<Change>,
+}
+
+/// How the store is used.
+struct Way {
+    /// Commits of each child.
+    commits: [u64; 3],
+    /// What the disk does wrong.
+    faults: &'static str,
+    /// What the store does wrong; only the feature `mutant` makes it obey.
+    mutant: Option<&'static str>,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self { commits: [80, 80, 200], faults: "", mutant: None }
+    }
 }
 
 /// What became of the images.
@@ -118,11 +144,10 @@ impl Recording {
     /// Several children after each other, some of which do not close the store. One recording in three begins with
     /// a file of the first version.
     fn make(seed: u64) -> Self {
-        Self::make_with(seed, [80, 80, 200], "")
+        Self::make_by(seed, Way::default())
     }
 
-    /// Children with so many commits, on a disk with these faults.
-    fn make_with(seed: u64, commits: [u64; 3], faults: &str) -> Self {
+    fn make_by(seed: u64, way: Way) -> Self {
         let (folder, outside) = (quick_folder(), tempfile::tempdir().unwrap());
         let library = preload("disk", outside.path());
         let (used, log) = (folder.path().join("store"), outside.path().join("log"));
@@ -135,16 +160,19 @@ impl Recording {
         let mut ledger = Ledger::default();
         ledger.read(&fs::read_to_string(marks(&used)).unwrap());
         let control = outside.path().join("control");
-        let _kept = Control::new(&control, faults);
-        for (part, commits) in (0..).zip(commits) {
+        let _kept = Control::new(&control, way.faults);
+        for (part, commits) in (0..).zip(way.commits) {
             // The last one never begins anew: it folds its log into the file while it is in use.
             let reopen = if part == 2 { u64::MAX } else { 20 };
             let load = Load { seed: seed << 4 | part, commits, reopen, close: part == 1 };
             let mut child = load.child("child", &used);
             record(&mut child, &library, &used, &log);
-            if !faults.is_empty() {
+            if !way.faults.is_empty() {
                 disturb(&mut child, &library, &used, &control);
                 child.env("DISK_SEED", load.seed.to_string()).env("DISK_SPARE", "marks");
+            }
+            if let Some(mutant) = way.mutant {
+                child.env("FIELDGATE_MUTANT", mutant);
             }
             let output = child.output().unwrap();
             assert!(output.status.success(), "seed {seed}: {}", String::from_utf8_lossy(&output.stderr));
@@ -228,6 +256,14 @@ impl Found {
         self.folds += other.folds;
         self.failed_syncs += other.failed_syncs;
         self.between += other.between;
+    }
+
+    /// Fails when hardly an image is wrong. Leaves those that are damaged.
+    fn assert_many_lost(mut self) -> Self {
+        eprintln!("{} of {} images are wrong", self.wrong.len(), self.images);
+        assert!(self.wrong.len() > self.images / 10, "the proof sees no losses: {self:?}");
+        self.wrong.retain(|(_, wrong)| matches!(wrong, Wrong::File(_)));
+        self
     }
 
     fn shown(&self) -> String {
