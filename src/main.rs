@@ -31,6 +31,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look into the buffer file, also while a gateway runs on it.
+    Buffer(cli::buffer::Arguments),
     /// Serve every device of the configuration as a working fake.
     Simulate {
         /// Start a gateway on them, and end with it.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     match command {
         Command::Run => cli::run::run(&config),
         Command::Check { print, json } => cli::check::check(&config, print, json),
+        Command::Buffer(arguments) => cli::buffer::buffer(&config, &arguments),
         Command::Simulate { run } => cli::simulate::simulate(&config, run),
     }
     .into()

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+pub mod buffer;
 pub mod check;
 mod estimate;
 pub mod run;
@@ -16,6 +17,8 @@ pub enum Exit {
     Done,
     /// It failed.
     Failed,
+    /// It was asked for in a way that is not done.
+    Usage,
     /// A core part died: restart.
     Core,
     /// The configuration is bad: do not restart.
@@ -27,6 +30,7 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Done => 0,
             Exit::Failed => 1,
+            Exit::Usage => 2,
             Exit::Core => 70,
             Exit::Config => 78,
         })

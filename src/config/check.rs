@@ -50,6 +50,16 @@ pub(super) fn read<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> Option<Co
     })
 }
 
+/// The buffer's section and the first part of every topic, whatever is wrong elsewhere.
+pub(super) fn read_buffer<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> (BufferConfig, String) {
+    let mut section =
+        |key| root.table(key).unwrap_or_else(|| Table::new(reader, vec![key.to_owned()], None, Dict::new()));
+    let gateway = gateway(section("gateway"));
+    let buffer = buffer(section("buffer"));
+    let prefix = mqtt::prefix(&mut section("mqtt"), &gateway.id);
+    (buffer, prefix)
+}
+
 fn gateway(mut table: Table) -> GatewayConfig {
     let id = match table.text("id") {
         Some(id) => {

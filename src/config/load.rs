@@ -15,7 +15,7 @@ use super::fault::{ConfigError, Fault};
 use super::file::{Dict, KeyPath, Place, Source, Value};
 use super::secret::Environment;
 use super::table::{Reader, Table};
-use super::{Config, check};
+use super::{BufferConfig, Config, check};
 
 /// What the variables that set keys begin with.
 const PREFIX: &str = "FIELDGATE_";
@@ -79,6 +79,23 @@ pub fn load_with(
 ) -> Result<(Config, Effective), ConfigError> {
     let read = read(files, environment)?;
     extract(&read, environment, Some(Effective::default()))
+}
+
+/// What says where the buffer lies, and the first part of every topic; nothing else is looked at. Somebody who looks
+/// into the buffer need not have the secrets of the gateway.
+pub fn load_buffer(files: &[impl AsRef<Path>]) -> Result<(BufferConfig, String), ConfigError> {
+    let environment = std::env::vars_os().collect();
+    let read = read(files, &environment)?;
+    let reader = Reader {
+        sources: &read.sources,
+        environment: &environment,
+        faults: RefCell::default(),
+        warnings: RefCell::default(),
+        effective: RefCell::default(),
+    };
+    let found = check::read_buffer(&reader, Table::new(&reader, KeyPath::new(), None, read.root.clone()));
+    let faults = reader.faults.take();
+    if faults.is_empty() { Ok(found) } else { Err(ConfigError::new(faults)) }
 }
 
 fn extract(

@@ -28,8 +28,9 @@ mod value;
 
 pub use effective::Effective;
 pub use fault::{ConfigError, Fault};
-pub use load::{load, load_with};
+pub use load::{load, load_buffer, load_with};
 pub use secret::{Environment, Secret};
+pub use unit::{UnitError, parse_duration};
 
 /// Where the configuration is read from when no `--config` is given.
 pub const DEFAULT_FILE: &str = "/etc/fieldgate/fieldgate.toml";

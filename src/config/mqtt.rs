@@ -158,7 +158,8 @@ fn client_id(table: &mut Table, gateway: &str) -> String {
     id
 }
 
-fn prefix(table: &mut Table, gateway: &str) -> String {
+/// The first part of every topic, `{gateway}` filled in.
+pub(super) fn prefix(table: &mut Table, gateway: &str) -> String {
     let given = table.text("prefix");
     let prefix = fill(table, "prefix", given.as_deref().unwrap_or("fieldgate/{gateway}"), gateway);
     let wrong = if prefix.is_empty() {

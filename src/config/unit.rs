@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 /// Why a text is no quantity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnitError {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnitError {
     /// Only a number.
+    #[error("a unit is missing: write 250ms, 5s, 10m, 2h or 7d")]
     Missing,
     /// Not a number and a unit.
+    #[error("it is not a number and a unit such as 250ms, 5s, 10m, 2h or 7d")]
     Form,
     /// More than can be held.
+    #[error("it is too large")]
     TooLarge,
 }
 
@@ -34,7 +37,7 @@ const SIZES: [(&str, u64); 7] = [
 ];
 
 /// Reads `250ms`, `1.5s`, `7d`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     quantity(text, &TIMES).map(Duration::from_nanos)
 }
 

@@ -27,7 +27,7 @@ mod wire;
 
 use client::{Client, ClientError};
 use session::{End, Life};
-use topics::Topics;
+pub use topics::Topics;
 
 /// Acknowledges what is in flight, says offline, disconnects and stops.
 #[derive(Debug, Message)]

@@ -6,7 +6,7 @@ use crate::status::Aspect;
 
 /// Topics below the configured prefix.
 #[derive(Clone, Debug)]
-pub(super) struct Topics {
+pub struct Topics {
     prefix: String,
 }
 
@@ -22,13 +22,13 @@ pub(super) enum Inbound {
 impl Topics {
     /// Below this prefix.
     #[must_use]
-    pub(super) fn new(prefix: &str) -> Self {
+    pub fn new(prefix: &str) -> Self {
         Self { prefix: prefix.to_owned() }
     }
 
     /// Where a record goes.
     #[must_use]
-    pub(super) fn of(&self, topic: &Topic) -> String {
+    pub fn of(&self, topic: &Topic) -> String {
         let prefix = &self.prefix;
         match topic {
             Topic::Readings(device) => format!("{prefix}/{device}/readings"),

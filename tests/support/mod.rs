@@ -25,8 +25,11 @@ mod peers;
 mod process;
 pub mod relay;
 pub mod scripted;
+pub mod simulated;
 pub mod small_disk;
 pub mod specimen;
+pub mod stocked;
+pub mod tools;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

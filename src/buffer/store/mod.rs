@@ -26,6 +26,7 @@ mod settle;
 mod space;
 #[cfg(test)]
 mod tests;
+pub mod visit;
 
 pub use batch::{Aside, Batch};
 pub use check::faults;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -20,6 +21,8 @@ use crate::mutant::full_sync;
 
 /// Replies of earlier runs that are loaded at once, to go first.
 const REPLIES: i64 = 256;
+/// A lock that is held longer than this is another gateway's.
+const LOCK_WAIT: Duration = Duration::from_millis(200);
 
 /// Enters as lost what a run that was cut off may have given and not stored: from the first number above its floor
 /// that has no record, up to its ceiling. Not from the highest: a reply is stored before records that are older.
@@ -121,11 +124,19 @@ impl Store {
         let path = self.path.with_added_extension("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(|error| StoreError::File { path: path.clone(), error })?;
-        match file.try_lock() {
-            Ok(()) => self.lock = Some(file),
-            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked(self.path.clone())),
-            Err(fs::TryLockError::Error(error)) => return Err(StoreError::File { path, error }),
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                // Somebody who only asks whether a gateway runs has it for a moment.
+                Err(fs::TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => {
+                    std::thread::park_timeout(LOCK_WAIT / 10);
+                }
+                Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked(self.path.clone())),
+                Err(fs::TryLockError::Error(error)) => return Err(StoreError::File { path, error }),
+            }
         }
+        self.lock = Some(file);
         Ok(())
     }
 
