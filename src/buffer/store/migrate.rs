@@ -14,6 +14,15 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<i32> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
+/// It is a database, but none that this program has begun.
+pub(super) fn is_foreign(connection: &Connection) -> rusqlite::Result<bool> {
+    let has = |what: &str| {
+        let query = format!("SELECT EXISTS (SELECT 1 FROM sqlite_schema {what})");
+        connection.query_row(&query, [], |row| row.get::<_, bool>(0))
+    };
+    if version(connection)? == 0 { has("") } else { Ok(!has("WHERE type = 'table' AND name = 'records'")?) }
+}
+
 /// Runs the steps that are missing. A kill in the middle leaves the old version whole.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let found = version(connection)?;

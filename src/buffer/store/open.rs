@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::batch::FIRST_CEILING;
 use super::lost::{count_aside, data_version, lost};
-use super::migrate::{VERSION, migrate, version};
+use super::migrate::{VERSION, is_foreign, migrate, version};
 use super::rows::{select, to_sql};
 use super::settle::{leave_log_alone, settle};
 use super::space::BUSY_TIMEOUT;
@@ -156,6 +156,9 @@ impl Store {
         let found = version(&connection)?;
         if found > VERSION {
             return Err(StoreError::Newer { path: self.path.clone(), found });
+        }
+        if is_foreign(&connection)? {
+            return Err(StoreError::Damaged("it is the database of another program".to_owned()));
         }
         // Pages of deleted records go back to the disk. It can only be chosen before anything is written.
         if found == 0 {

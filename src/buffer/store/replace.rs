@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 
 use super::rows::{COLUMNS, put, read, to_sql};
+use super::settle::leave_log_alone;
 use super::{Lost, Store, StoreError};
 use crate::clock::{Timestamp, boot_id, uptime};
 use crate::record::Numbered;
@@ -35,18 +36,13 @@ impl Store {
         let open = self.connection.take().filter(|_| self.is_taken_away());
         // Its log too has to get out of the way, or the new file would be taken for its own.
         let moved_to = self.move_aside()?;
-        let old = open.or_else(|| {
-            let path = moved_to.as_ref()?;
-            // Read and write: the log beside it is read too, and that needs an index in shared memory.
-            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).ok()
-        });
+        let old = open.or_else(|| open_damaged(moved_to.as_ref()?).ok());
         self.records = None;
         let run = self.run;
         self.connection()?;
         let (mut salvaged, mut is_whole) = (0, false);
         if let Some(old) = old {
             (salvaged, is_whole) = self.salvage(&old)?;
-            // Closing it folds its log in, which a damaged file may refuse.
             if let Err((_, error)) = old.close() {
                 tracing::debug!(%error, "the damaged file");
             }
@@ -122,6 +118,16 @@ impl Store {
         })?;
         Ok((salvaged, is_whole))
     }
+}
+
+/// Opens a file that was moved aside. Neither it nor its log is changed.
+fn open_damaged(path: &Path) -> rusqlite::Result<Connection> {
+    // Read and write: its log is read too, and that needs an index in shared memory.
+    let old = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    leave_log_alone(&old)?;
+    // Or a file whose end is missing would be refused, with all that is left of it.
+    old.execute_batch("PRAGMA writable_schema = ON")?;
+    Ok(old)
 }
 
 /// How far a read came.
