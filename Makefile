@@ -26,8 +26,7 @@ test: ## run every test, against a real broker and independent devices
 	$(CARGO) test --locked --features mutant --test power_cut_loses_nothing found_out
 
 # The tests that use force, with the numbers that `make test` has no time for.
-FORCE := power_cut_loses_nothing store_survives_kills gateway_survives_kills backlog_drains full_disk_recovers \
-	damaged_file_is_replaced
+FORCE := $(patsubst tests/%.rs,%,$(shell grep -lw rounds tests/*.rs)) damaged_file_is_replaced
 IN_FULL := SOAK=1 $(CARGO) test --locked --profile soak
 
 soak: ## prove by force that nothing is lost: kills, power cuts and the rest in full number

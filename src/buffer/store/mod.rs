@@ -15,6 +15,7 @@ mod batch;
 mod check;
 mod commands;
 mod expire;
+mod header;
 mod lost;
 mod migrate;
 mod open;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 
+use super::header::Lent;
 use super::rows::{COLUMNS, put, read, to_sql};
 use super::settle::leave_log_alone;
 use super::{Lost, Store, StoreError};
@@ -41,6 +42,10 @@ impl Store {
         let run = self.run;
         self.connection()?;
         let (mut salvaged, mut is_whole) = (0, false);
+        let (old, _lent) = match (old, &moved_to) {
+            (Some(old), Some(path)) if !is_readable(&old) => self.lend_header(path),
+            (old, _) => (old, None),
+        };
         if let Some(old) = old {
             (salvaged, is_whole) = self.salvage(&old)?;
             if let Err((_, error)) = old.close() {
@@ -87,6 +92,13 @@ impl Store {
         Ok(moved)
     }
 
+    /// Opens a file whose first bytes are damaged with those of the new one before it.
+    fn lend_header(&mut self, path: &Path) -> (Option<Connection>, Option<Lent>) {
+        // The new file has its own in its log so far.
+        let lent = self.fold().ok().and_then(|()| Lent::new(path, &self.path).ok());
+        (lent.as_ref().and_then(|_| open_damaged(path).ok()), lent)
+    }
+
     /// How many records were carried over, and whether those were all.
     fn salvage(&mut self, old: &Connection) -> Result<(u64, bool), StoreError> {
         let (mut salvaged, mut is_whole) = (0, true);
@@ -118,6 +130,11 @@ impl Store {
         })?;
         Ok((salvaged, is_whole))
     }
+}
+
+/// The tables of the file are found.
+fn is_readable(old: &Connection) -> bool {
+    old.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).is_ok()
 }
 
 /// Opens a file that was moved aside. Neither it nor its log is changed.
