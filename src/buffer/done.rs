@@ -66,7 +66,7 @@ impl Buffer {
             }
             Done::Tidied(is_done) => self.chores.tidied(is_done),
             Done::Replaced(replaced) => {
-                self.is_damaged = false;
+                (self.is_damaged, self.fault) = (false, None);
                 self.queue.look_again(true);
                 self.tell_replaced(&replaced);
                 self.tell_lost(&replaced.lost);
@@ -113,8 +113,9 @@ impl Buffer {
                 }
             }
             StoreError::Damaged(_) => {
-                self.is_damaged = true;
-                self.retry_at = None;
+                // At once, unless it is the replacement that failed.
+                let is_known = std::mem::replace(&mut self.is_damaged, true);
+                self.retry_at = self.retry_at.filter(|_| is_known);
             }
             _ => {}
         }

@@ -12,6 +12,7 @@ use crate::record::{Name, Numbered};
 
 mod aside;
 mod batch;
+mod carry;
 mod check;
 mod commands;
 mod expire;
@@ -38,6 +39,7 @@ pub use replace::Replaced;
 pub use retime::Retime;
 pub use space::Usage;
 
+use replace::Replacing;
 use reserve::Reserve;
 use rows::{select, to_sql};
 use settle::let_log_go;
@@ -121,6 +123,8 @@ pub struct Store {
     aside: u64,
     reserve: Reserve,
     is_disk_full: bool,
+    /// A damaged file that was moved aside and is not yet carried over.
+    replacing: Option<Replacing>,
     /// When the floor was last written.
     marked: Option<Instant>,
     ceiling: u64,
@@ -147,6 +151,7 @@ impl Store {
             aside: 0,
             reserve,
             is_disk_full: false,
+            replacing: None,
             marked: None,
             ceiling: 0,
             commits: 0,
@@ -283,6 +288,15 @@ impl Store {
     }
 }
 
+/// Also a value of another type than was written: SQLite does not look at what a row holds.
 fn is_corrupt(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
     matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+        || matches!(
+            error,
+            FromSqlConversionFailure(..)
+                | IntegralValueOutOfRange(..)
+                | InvalidColumnType(..)
+                | Utf8Error(..)
+        )
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use super::batch::FIRST_CEILING;
 use super::lost::{count_aside, data_version, lost};
@@ -35,6 +35,11 @@ const CUT_OFF: &str = "
         END, ceiling, 'unclean-stop'
     FROM runs WHERE run = ?1 AND clean = 0";
 
+/// The last run, also in a file that was begun anew after damage.
+const LAST_RUN: &str = "
+    SELECT max(coalesce((SELECT value FROM meta WHERE key = 'run'), 0), coalesce((SELECT max(run) FROM runs), 0),
+        coalesce((SELECT max(run) FROM records), 0))";
+
 impl Store {
     /// Opens the file and begins a run: its number is on the disk, twice, when this returns.
     pub fn open(&mut self) -> Result<Opened, StoreError> {
@@ -60,10 +65,8 @@ impl Store {
         let seconds = u64::try_from(Timestamp::now().millis() / 1000).unwrap_or(0);
         let (run, is_unclean) = self.transact(|tx| {
             let last = tx
-                .query_row("SELECT value FROM meta WHERE key = 'run'", [], |row| row.get::<_, i64>(0))
-                .optional()?
-                .and_then(|run| u64::try_from(run).ok())
-                .unwrap_or(0);
+                .query_row(LAST_RUN, [], |row| row.get::<_, i64>(0))
+                .map(|run| u64::try_from(run).unwrap_or(0))?;
             let run = seconds.max(last.max(beside.run) + 1);
             if beside.run > last {
                 // The file was lost, or is an old copy: what that run left in it is lost with it.

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, Transaction, params};
+use rusqlite::{Connection, OpenFlags, params};
 
+use super::carry::{FIRST, LAST, carry_over};
 use super::header::Lent;
 use super::rows::{COLUMNS, put, read, to_sql};
 use super::settle::leave_log_alone;
@@ -30,30 +31,68 @@ pub struct Replaced {
     pub lost: Vec<Lost>,
 }
 
+/// A replacement that is under way.
+#[derive(Debug)]
+pub(super) struct Replacing {
+    moved_to: Option<PathBuf>,
+    old: Option<Connection>,
+    /// Given back once the connection is closed.
+    lent: Option<Lent>,
+}
+
 impl Store {
-    /// Moves the file aside, begins a new one, and carries over what can be read.
+    /// Moves the file aside, begins a new one, and carries over what can be read. After an error the next call goes
+    /// on with the same file. What there is no room for stays in the file that was moved aside, and is told lost.
     pub fn replace(&mut self) -> Result<Replaced, StoreError> {
+        let mut replacing = match self.replacing.take() {
+            Some(replacing) => replacing,
+            None => self.set_aside_whole()?,
+        };
+        self.records = None;
+        let (mut lost, known) = match self.begin_anew(&mut replacing) {
+            Ok(begun) => begun,
+            Err(error) => {
+                self.replacing = Some(replacing);
+                return Err(error);
+            }
+        };
+        let Replacing { moved_to, old, lent: _lent } = replacing;
+        let (mut salvaged, mut is_whole) = (0, false);
+        if let Some(old) = old {
+            (salvaged, is_whole) = self.salvage(&old);
+            if let Err((_, error)) = old.close() {
+                tracing::debug!(%error, "the damaged file");
+            }
+        }
+        if is_whole && self.transact(|tx| tx.execute("DELETE FROM lost WHERE id > ?1", [known])).is_ok() {
+            lost.retain(|lost| lost.id <= known);
+        }
+        Ok(Replaced { moved_to, salvaged, lost })
+    }
+
+    pub(super) fn set_aside_whole(&mut self) -> Result<Replacing, StoreError> {
         // Where the file was taken away while it was open, the open connection still has it.
         let open = self.connection.take().filter(|_| self.is_taken_away());
         // Its log too has to get out of the way, or the new file would be taken for its own.
         let moved_to = self.move_aside()?;
         let old = open.or_else(|| open_damaged(moved_to.as_ref()?).ok());
-        self.records = None;
-        let run = self.run;
+        Ok(Replacing { moved_to, old, lent: None })
+    }
+
+    /// Begins the new file with all runs told lost: what follows may be cut off, or find no room. Gives the losses
+    /// that no event tells yet, and the last of those that are not of this fear.
+    pub(super) fn begin_anew(&mut self, replacing: &mut Replacing) -> Result<(Vec<Lost>, i64), StoreError> {
         self.connection()?;
-        let (mut salvaged, mut is_whole) = (0, false);
-        let (old, _lent) = match (old, &moved_to) {
-            (Some(old), Some(path)) if !is_readable(&old) => self.lend_header(path),
-            (old, _) => (old, None),
-        };
-        if let Some(old) = old {
-            (salvaged, is_whole) = self.salvage(&old)?;
-            if let Err((_, error)) = old.close() {
-                tracing::debug!(%error, "the damaged file");
-            }
+        if let (Some(old), Some(path)) = (&replacing.old, &replacing.moved_to)
+            && !is_readable(old)
+        {
+            (replacing.old, replacing.lent) = self.lend_header(path);
         }
-        let ceiling = self.ceiling;
-        let lost = self.transact(|tx| {
+        let (run, ceiling) = (self.run, self.ceiling);
+        self.transact(|tx| {
+            if let Some(old) = &replacing.old {
+                carry_over(old, tx, &FIRST);
+            }
             if run > 0 {
                 tx.execute("INSERT OR REPLACE INTO meta VALUES ('run', ?1)", [to_sql(run)])?;
                 tx.execute(
@@ -61,17 +100,15 @@ impl Store {
                     params![to_sql(run), boot_id(run), uptime(), to_sql(ceiling)],
                 )?;
             }
-            if !is_whole {
-                // What could not be carried over has no names any more: any number of any run may be among it.
-                tx.execute(
-                    "INSERT INTO lost (run, first, last, reason) \
-                     SELECT run, 1, max(ceiling, floor), 'corrupt' FROM runs",
-                    [],
-                )?;
-            }
-            super::lost::lost(tx)
-        })?;
-        Ok(Replaced { moved_to, salvaged, lost })
+            let known = tx.query_row("SELECT coalesce(max(id), 0) FROM lost", [], |row| row.get(0))?;
+            // What cannot be carried over has no names any more: any number of any run may be among it.
+            tx.execute(
+                "INSERT INTO lost (run, first, last, reason) \
+                 SELECT run, 1, max(ceiling, floor), 'corrupt' FROM runs",
+                [],
+            )?;
+            Ok((super::lost::lost(tx)?, known))
+        })
     }
 
     /// Moves the file and its log out of the way.
@@ -100,7 +137,7 @@ impl Store {
     }
 
     /// How many records were carried over, and whether those were all.
-    fn salvage(&mut self, old: &Connection) -> Result<(u64, bool), StoreError> {
+    fn salvage(&mut self, old: &Connection) -> (u64, bool) {
         let (mut salvaged, mut is_whole) = (0, true);
         let last: i64 =
             old.query_row("SELECT max(rowid) FROM records", [], |row| row.get(0)).unwrap_or(i64::MAX);
@@ -108,10 +145,11 @@ impl Store {
         while after < last && tries < TRIES {
             let (rows, damaged, end) = readable(old, after);
             is_whole &= damaged == 0;
-            if !rows.is_empty() {
-                salvaged += u64::try_from(rows.len()).unwrap_or(0);
-                self.transact(|tx| put(tx, &rows))?;
+            if let Err(error) = self.transact(|tx| put(tx, &rows)) {
+                tracing::error!(%error, salvaged, "the rest stays in the file that was moved aside");
+                return (salvaged, false);
             }
+            salvaged += u64::try_from(rows.len()).unwrap_or(0);
             match end {
                 End::All => break,
                 End::More(rowid) => (after, skip, tries) = (rowid, SKIP, 0),
@@ -124,11 +162,14 @@ impl Store {
                 }
             }
         }
-        self.transact(|tx| {
-            carry_over(old, tx);
+        let carried = self.transact(|tx| {
+            carry_over(old, tx, &LAST);
             Ok(())
-        })?;
-        Ok((salvaged, is_whole))
+        });
+        if let Err(error) = carried {
+            tracing::error!(%error, "what was set aside stays in the file that was moved aside");
+        }
+        (salvaged, is_whole)
     }
 }
 
@@ -185,47 +226,6 @@ fn readable(old: &Connection, after: i64) -> (Vec<Numbered>, usize, End) {
         }
     }
     (rows, damaged, if count < STEP { End::All } else { End::More(at) })
-}
-
-/// The journal, the runs and what lies aside: each row that can be read. A command must not run twice because the
-/// file was damaged.
-fn carry_over(old: &Connection, tx: &Transaction<'_>) {
-    for (table, columns) in [
-        ("commands", "topic, id, digest, begun, action, reply, correlation, outcome"),
-        ("runs", "run, boot, uptime, floor, ceiling, clean"),
-        ("aside", "run, seq, kind, topic, body, correlation, made, uptime, synced, crc, reason, at"),
-        ("lost", "NULL, run, first, last, reason"),
-    ] {
-        for order in ["ASC", "DESC"] {
-            // Both ends of a table may be readable while its middle is not.
-            let carried = carry_rows(old, tx, table, columns, order);
-            if let Err(error) = &carried {
-                tracing::debug!(%error, table, order, "a part of the damaged file cannot be read");
-            } else {
-                break;
-            }
-        }
-    }
-}
-
-fn carry_rows(
-    old: &Connection,
-    tx: &Transaction<'_>,
-    table: &str,
-    columns: &str,
-    order: &str,
-) -> rusqlite::Result<()> {
-    let mut select = old.prepare(&format!("SELECT {columns} FROM {table} ORDER BY 1 {order}, 2 {order}"))?;
-    let width = select.column_count();
-    let places: Vec<String> = (1..=width).map(|place| format!("?{place}")).collect();
-    let mut insert = tx.prepare(&format!("INSERT OR IGNORE INTO {table} VALUES ({})", places.join(", ")))?;
-    let mut rows = select.query(params![])?;
-    while let Some(row) = rows.next()? {
-        let values = (0..width).map(|column| row.get::<_, rusqlite::types::Value>(column));
-        let values: Vec<_> = values.collect::<Result<_, _>>()?;
-        insert.execute(rusqlite::params_from_iter(values))?;
-    }
-    Ok(())
 }
 
 /// A path with more at its end.

@@ -335,3 +335,102 @@ fn a_file_of_version_1_is_brought_up_to_date_with_all_its_records() {
     while !store.tidy().unwrap() {}
     assert!(fs::metadata(at(&folder)).unwrap().len() < most / 2, "of {most}");
 }
+
+/// All names are there or told.
+fn nothing_is_missing(rows: &[Numbered], there: &[Numbered], lost: &[Lost]) {
+    let there: HashSet<Name> = names(there).into_iter().collect();
+    let is_told = |name: Name| {
+        lost.iter().any(|lost| lost.run == name.run && (lost.first..=lost.last).contains(&name.seq))
+    };
+    let missing: Vec<_> =
+        names(rows).into_iter().filter(|name| !there.contains(name) && !is_told(*name)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {lost:?}");
+}
+
+/// A file with records of two runs, closed.
+fn two_runs(folder: &tempfile::TempDir) -> Vec<Numbered> {
+    let mut store = Store::new(at(folder), 16 * MIB);
+    let mut rows = Vec::new();
+    for _ in 0..2 {
+        let run = store.open().unwrap().run;
+        rows.extend(fill(&mut store, run, 1..=1_000));
+        store.end(1_000);
+    }
+    rows
+}
+
+#[test]
+fn what_has_no_room_in_the_new_file_is_told_and_the_gateway_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = two_runs(&folder);
+    let other = rusqlite::Connection::open(at(&folder)).unwrap();
+    other.execute_batch("UPDATE meta SET value = 'x'").unwrap();
+    drop(other);
+    // max_size was made smaller since.
+    let mut store = Store::new(at(&folder), 64 << 10);
+    let opened = store.open().unwrap();
+    let there = store.load(None, 10_000).unwrap().records;
+    assert!(there.len() > 500 && there.len() < rows.len(), "{}", there.len());
+    nothing_is_missing(&rows, &there, &opened.lost);
+    let copies = fs::read_dir(folder.path()).unwrap();
+    let is_copy =
+        |name: &str| name.contains("corrupt-") && !name.ends_with("-wal") && !name.ends_with("-shm");
+    let copies = copies.filter(|entry| is_copy(&entry.as_ref().unwrap().file_name().to_string_lossy()));
+    assert_eq!(copies.count(), 1, "moved aside once");
+}
+
+#[test]
+fn a_replacement_that_is_cut_off_has_told_all_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = two_runs(&folder);
+    let mut store = Store::new(at(&folder), 16 * MIB);
+    let mut replacing = store.set_aside_whole().unwrap();
+    store.begin_anew(&mut replacing).unwrap();
+    drop(store);
+    let opened = Store::new(at(&folder), 16 * MIB).open().unwrap();
+    nothing_is_missing(&rows, &[], &opened.lost);
+}
+
+#[test]
+fn a_replacement_goes_on_with_the_same_file_after_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = two_runs(&folder);
+    let mut store = Store::new(at(&folder), 16 * MIB);
+    let replacing = store.set_aside_whole().unwrap();
+    store.replacing = Some(replacing);
+    // A folder in its place cannot be opened as a file.
+    fs::create_dir(at(&folder)).unwrap();
+    assert!(store.replace().is_err());
+    fs::remove_dir(at(&folder)).unwrap();
+    let replaced = store.replace().unwrap();
+    assert_eq!((replaced.salvaged, replaced.lost), (2_000, Vec::new()));
+    assert_eq!(store.load(None, 10_000).unwrap().records, rows);
+}
+
+#[test]
+fn a_value_of_another_type_beside_the_records_stops_nothing() {
+    for damage in [
+        "UPDATE meta SET value = 'x'",
+        "UPDATE runs SET uptime = 'x'",
+        "UPDATE runs SET floor = 'x', ceiling = x'5a'",
+        "INSERT INTO lost (run, first, last, reason) VALUES ('x', 1, 2, 'purged')",
+        "INSERT INTO lost (run, first, last, reason) VALUES (1, 1, 2, x'ff5a')",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = two_runs(&folder);
+        let other = rusqlite::Connection::open(at(&folder)).unwrap();
+        other.execute_batch(damage).unwrap();
+        drop(other);
+        let mut store = Store::new(at(&folder), 16 * MIB);
+        let opened = store.open().unwrap_or_else(|error| panic!("{damage}: {error}"));
+        assert!(opened.run > rows[1_999].name.run);
+        assert_eq!(store.load(None, 10_000).unwrap().records, rows, "{damage}");
+        let limit = Limit { age: Duration::from_secs(1 << 40), now: Clock::Trusted.now(), most: 10 };
+        assert_eq!(store.expired(limit).unwrap(), []);
+        // What was found while it runs is mended once, and not found again.
+        if store.look_again().is_err() {
+            store.replace().unwrap();
+        }
+        store.look_again().unwrap();
+    }
+}
