@@ -3,7 +3,13 @@
 //!
 //! A child uses the real store while every write and sync of it is recorded; then the power goes at random places
 //! of that recording (`support/cut.rs`), and the real store opens what is left.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests"
+)]
 
 mod support;
 
@@ -112,6 +118,7 @@ struct Recording {
 }
 
 /// How the store is used.
+#[derive(Clone, Copy)]
 struct Way {
     /// Commits of each child.
     commits: [u64; 3],
