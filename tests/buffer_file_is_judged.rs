@@ -9,8 +9,10 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::thread;
 
 use fieldgate::buffer::store::Store;
+use fieldgate::buffer::store::visit::is_held;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use serde_json::Value;
@@ -165,6 +167,31 @@ fn whoever_looks_needs_no_secret_of_the_gateway() {
     assert!(lines.contains("{\"topic\":\"a/g/boiler/readings\","), "{lines}");
     let (_, said) = run(&buffer.replace("path", "pahth"), 78);
     assert!(said.contains("did you mean `path`"), "{said}");
+}
+
+/// To see whether a gateway runs, its lock is taken for a moment.
+#[test]
+fn whoever_looks_does_not_keep_a_gateway_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, _) = stocked(folder.path(), 1, 0);
+    let mut looks = [0_u32; 2];
+    thread::scope(|scope| {
+        let starts = scope.spawn(|| {
+            for _ in 0..300 {
+                Store::new(file.clone(), MAX_SIZE).open().unwrap();
+            }
+        });
+        while !starts.is_finished() {
+            looks[usize::from(is_held(&file))] += 1;
+        }
+    });
+    println!("{looks:?} looks that found none, and one");
+    assert!(looks[0] > 100, "{looks:?} looks");
+    let mut store = Store::new(file.clone(), MAX_SIZE);
+    store.open().unwrap();
+    assert!(is_held(&file));
+    store.close();
+    assert!(!is_held(&file));
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn a_kill_before_any_change_leaves_the_old_version_or_the_new() {
             if output.status.success() {
                 break;
             }
-            place += 1;
+            place += rounds(3, 1);
         }
         println!("killed before each of {place} changes");
         assert_eq!(seen, BTreeSet::from([1, 2]), "the kills were all on one side");
