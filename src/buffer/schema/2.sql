@@ -36,7 +36,7 @@ CREATE TABLE aside (
 
 -- Losses that no event tells yet: of a purge, or of a run that ended without a word.
 CREATE TABLE lost (
-    id     INTEGER PRIMARY KEY,
+    id     INTEGER PRIMARY KEY AUTOINCREMENT, -- never given again: what is told is taken out by its id
     run    INTEGER NOT NULL,
     first  INTEGER NOT NULL,
     last   INTEGER NOT NULL,

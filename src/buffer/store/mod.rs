@@ -186,11 +186,14 @@ impl Store {
         Ok(loaded)
     }
 
-    /// The names of the oldest records that may be dropped to make room: readings, then events, then replies.
+    /// The names of the oldest records that may be dropped to make room: readings, then events, then replies. Gap events
+    /// stay.
     pub fn oldest(&mut self, limit: usize) -> Result<Vec<Name>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.attempt(|connection| {
-            for which in ["kind = 2", "kind < 2 AND kind = 1", "kind < 2 AND kind = 0"] {
+            // A gap event that waits is the only one to tell its range: it never goes, and there are few.
+            let event = "kind < 2 AND kind = 1 AND CAST(substr(body, 1, 13) AS TEXT) != '\"event\":\"gap\"'";
+            for which in ["kind = 2", event, "kind < 2 AND kind = 0"] {
                 let mut statement = connection.prepare_cached(&format!(
                     "SELECT run, seq FROM records WHERE {which} ORDER BY run, seq LIMIT ?1"
                 ))?;

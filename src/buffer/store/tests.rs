@@ -71,6 +71,30 @@ fn all_files_together_stay_below_max_size() {
 }
 
 #[test]
+fn gap_events_outlive_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::new(at(&folder), MIB);
+    let run = store.open().unwrap().run;
+    let of = |seq, kind, name: &str| {
+        let record = Record { kind, ..event(name, Moment::synced(5), |body| body.with("lost", "1")) };
+        Numbered { name: Name { run, seq }, record }
+    };
+    let rows = [
+        of(1, RecordKind::Event, "gap"),
+        of(2, RecordKind::Reply, "x"),
+        of(3, RecordKind::Event, "panic"),
+        of(4, RecordKind::Readings, "x"),
+    ];
+    store.commit(&rows, &[]).unwrap();
+    let mut gone = Vec::new();
+    while let names @ [_, ..] = &store.oldest(9).unwrap()[..] {
+        gone.extend(names.iter().map(|name| name.seq));
+        store.commit(&[], names).unwrap();
+    }
+    assert_eq!(gone, [4, 3, 2]);
+}
+
+#[test]
 fn a_row_whose_digit_changed_is_not_believed() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::new(at(&folder), MIB);
