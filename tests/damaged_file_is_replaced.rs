@@ -250,11 +250,16 @@ fn it_is_the_database_of_somebody_else() {
 #[test]
 fn it_is_deleted_while_it_is_open() {
     let Outcome { kept, replaced, .. } = while_open(|scene| {
-        for end in ["", "-wal", "-shm"] {
-            fs::remove_file(with_end(&scene.file(), end)).unwrap();
+        // Again and again: once it may hit the middle of a commit.
+        for round in 0..5 {
+            for end in ["", "-wal", "-shm"] {
+                let path = with_end(&scene.file(), end);
+                assert!(fs::remove_file(&path).is_ok() || !path.exists(), "{}", path.display());
+            }
+            scene.device.wait_served(100 + 13 * round);
         }
     });
-    assert_eq!(replaced, 1);
+    assert!((1..=5).contains(&replaced), "{replaced}");
     assert_eq!(kept, 100, "an open file can still be read");
 }
 

@@ -229,12 +229,14 @@ impl Store {
         if let Err(error) = folded {
             tracing::debug!(%error, "the write-ahead log stays; it is folded in at the next start");
         }
-        self.connection = None;
+        (self.connection, self.identity) = (None, None);
         self.lock = None;
     }
 
     fn connection(&mut self) -> Result<&mut Connection, StoreError> {
         if self.connection.is_none() {
+            // A new file in its place would be taken for the old one, emptied.
+            self.check_identity()?;
             let connection = self.connect()?;
             self.connection = Some(connection);
         }

@@ -189,8 +189,8 @@ impl Store {
 
     /// The open file is still the one under its name.
     pub(super) fn check_identity(&self) -> Result<(), StoreError> {
-        if self.connection.is_some() && self.is_taken_away() {
-            return Err(StoreError::Damaged("it was deleted or replaced while it was open".to_owned()));
+        if self.is_taken_away() {
+            return Err(StoreError::Damaged("it was deleted or replaced while it was in use".to_owned()));
         }
         Ok(())
     }

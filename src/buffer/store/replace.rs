@@ -75,6 +75,7 @@ impl Store {
         let open = self.connection.take().filter(|_| self.is_taken_away());
         // Its log too has to get out of the way, or the new file would be taken for its own.
         let moved_to = self.move_aside()?;
+        self.identity = None;
         let old = open.or_else(|| open_damaged(moved_to.as_ref()?).ok());
         Ok(Replacing { moved_to, old, lent: None })
     }

@@ -129,6 +129,10 @@ impl Store {
 
     /// After a commit: folds the log in when it has grown.
     pub(super) fn tend(&mut self) {
+        if self.is_taken_away() {
+            // Nobody else has what this connection has: it is asked for that when the next use finds out.
+            return;
+        }
         let most = if self.is_disk_full { 0 } else { self.bounds.log / 2 };
         // Somebody deleted the log: the open connection still has it, and nobody else.
         let is_gone = !self.log_path().exists();

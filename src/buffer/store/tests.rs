@@ -176,6 +176,42 @@ fn a_file_that_is_deleted_while_open_is_carried_over_whole() {
 }
 
 #[test]
+fn a_file_that_is_deleted_within_a_commit_is_carried_over_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::new(at(&folder), 16 * MIB);
+    let run = store.open().unwrap().run;
+    let rows = fill(&mut store, run, 1..=50);
+    for path in [at(&folder), store.log_path()] {
+        fs::remove_file(path).unwrap();
+    }
+    // What a commit does once it is on the disk.
+    store.tend();
+    assert!(matches!(store.load(None, 100), Ok(loaded) if loaded.records == rows));
+    assert!(matches!(store.commit(&[numbered(run, 51, 1)], &[]), Err(StoreError::Damaged(_))));
+    assert_eq!(store.replace().unwrap().salvaged, 50);
+    assert_eq!(store.load(None, 100).unwrap().records, rows);
+}
+
+#[test]
+fn a_file_that_is_gone_when_it_is_opened_again_is_not_taken_for_an_empty_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::new(at(&folder), 16 * MIB);
+    let run = store.open().unwrap().run;
+    fill(&mut store, run, 1..=50);
+    // As after an I/O error.
+    store.connection = None;
+    for path in [at(&folder), store.log_path()] {
+        fs::remove_file(path).unwrap();
+    }
+    assert!(matches!(store.load(None, 100), Err(StoreError::Damaged(_))));
+    let replaced = store.replace().unwrap();
+    let is_told =
+        |seq| replaced.lost.iter().any(|lost| lost.run == run && (lost.first..=lost.last).contains(&seq));
+    assert!((1..=50).all(is_told), "{:?}", replaced.lost);
+    fill(&mut store, run, 51..=60);
+}
+
+#[test]
 fn a_log_that_is_deleted_while_open_costs_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::new(at(&folder), 16 * MIB);
