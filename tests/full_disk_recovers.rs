@@ -26,7 +26,7 @@ fn polls(device: &Counted, answers: usize) {
     let began = Instant::now();
     device.wait_served(answers);
     let usual = Duration::from_secs(1) * u32::try_from(answers).unwrap() / RATE;
-    assert!(began.elapsed() < 3 * usual, "{answers} polls took {:?} instead of {usual:?}", began.elapsed());
+    assert!(began.elapsed() < 5 * usual, "{answers} polls took {:?} instead of {usual:?}", began.elapsed());
 }
 
 fn survive(when_full: &str) {

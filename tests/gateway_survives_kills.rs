@@ -103,6 +103,6 @@ fn what_was_committed_comes_after_every_kill() {
         assert!(*median < COMMIT_EVERY + USUAL_SYNC, "half of the kills cost values of {median:?} and more");
     }
     // The kills have hit something.
-    assert!(verdict.backlog > 10 * lives && verdict.received > 50 * lives, "{verdict}");
-    assert!(verdict.runs > lives / 2, "{verdict}");
+    assert!(verdict.backlog > 2 * lives && verdict.received > 10 * lives, "{verdict}");
+    assert!(verdict.runs > lives / 3, "{verdict}");
 }
