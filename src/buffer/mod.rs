@@ -69,6 +69,14 @@ enum Room {
     Evicting,
 }
 
+/// Who takes turns with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Journal,
+    Commit,
+    Other,
+}
+
 enum JournalJob {
     Begin(Begin, oneshot::Sender<Result<Begun, NotStored>>),
     Finish(Finish, Numbered, oneshot::Sender<Result<Name, NotStored>>),
@@ -92,8 +100,8 @@ pub struct Buffer {
     running: Option<JournalJob>,
     /// When the timer wakes, and its handle.
     timer: Option<(Instant, SpawnHandle)>,
-    /// The journal had the last turn; a commit that is due has the next.
-    was_journal: bool,
+    /// Who had the last turn: whoever waits beside it has the next.
+    last: Turn,
     /// No load before this: the last one failed.
     load_at: Option<Instant>,
     /// No commit before this: the last one failed.
@@ -139,7 +147,7 @@ impl Buffer {
             taker: None,
             running: None,
             timer: None,
-            was_journal: false,
+            last: Turn::Other,
             load_at: None,
             retry_at: None,
             fault: None,
@@ -178,30 +186,40 @@ impl Buffer {
             return;
         }
         let commit = may_write && self.is_commit_due(now);
-        let is_drained = self.taker.is_none() && self.queue.in_flight() == 0;
         if may_write
-            && !(commit && self.was_journal)
+            && !(commit && self.last == Turn::Journal)
             && let Some(job) = self.journal.pop_front()
         {
-            self.was_journal = true;
+            self.last = Turn::Journal;
             self.send_journal(job, ctx);
-        } else if commit {
-            self.was_journal = false;
+        } else if commit && self.last != Turn::Commit {
+            self.last = Turn::Commit;
             self.send_commit(ctx);
-        } else if may_write && let Some(work) = &self.retime {
-            self.send(Job::Retime(work.clone()), ctx);
-        } else if may_load
-            && !is_drained
-            && let Some(after) = self.queue.wants_load(FEW)
-        {
-            self.send(Job::Load { after, limit: LOAD }, ctx);
+        } else if let Some(job) = self.other(now, may_write, may_load) {
+            self.last = Turn::Other;
+            self.send(job, ctx);
+        } else if commit {
+            self.send_commit(ctx);
         } else if self.closing.is_some() && (!self.has_work() || self.fault.is_some()) {
             self.send(Job::Close(self.is_all_stored().then(|| self.queue.newest().seq)), ctx);
-        } else if may_write && let Some(chore) = self.chore(now) {
-            self.send(chore, ctx);
         } else {
             self.set_timer(ctx);
         }
+    }
+
+    /// What has a turn between two commits: on a slow disk the next is due when one is done.
+    fn other(&mut self, now: Instant, may_write: bool, may_load: bool) -> Option<Job> {
+        if may_write && let Some(work) = &self.retime {
+            return Some(Job::Retime(work.clone()));
+        }
+        let is_drained = self.taker.is_none() && self.queue.in_flight() == 0;
+        if may_load
+            && !is_drained
+            && let Some(after) = self.queue.wants_load(FEW)
+        {
+            return Some(Job::Load { after, limit: LOAD });
+        }
+        if may_write && self.closing.is_none() { self.chore(now) } else { None }
     }
 
     fn send_commit(&mut self, ctx: &mut Context<Self>) {

@@ -602,3 +602,29 @@ async fn a_stop_tries_once_more_what_failed_before() {
     assert_eq!((names(&store.load(None, 9).unwrap().records), again.lost), (vec![name], Vec::new()));
     assert!(again.run > run);
 }
+
+#[actix::test]
+async fn the_backlog_is_loaded_while_commits_never_cease() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let run = store.open().unwrap().run;
+    let old = Name { run, seq: 1 };
+    store.commit(&[Numbered { name: old, record: readings("a") }], &[]).unwrap();
+    drop(store);
+    let config = BufferConfig {
+        commit_every: Duration::ZERO,
+        max_size: 64 << 20,
+        ..config(&folder, WhenFull::DropOldest)
+    };
+    let (buffer, _) = Buffer::start(config, Clock::Trusted).await.unwrap();
+    buffer.send(Append(readings("b"))).await.unwrap();
+    let mut take = actix::spawn(buffer.send(Take { limit: 1 }));
+    let begun = std::time::Instant::now();
+    while !take.is_finished() && begun.elapsed() < Duration::from_secs(20) {
+        // Whenever one commit is done, the next is due.
+        buffer.send(Append(readings("b"))).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(take.is_finished(), "nothing was loaded");
+    assert_eq!((&mut take).await.unwrap().unwrap()[0].name, old);
+}
