@@ -18,7 +18,13 @@ impl Queue {
             return true;
         }
         self.forget_copies(0, 0);
-        !is_full(self) || self.make_room()
+        while is_full(self) {
+            // More than all of it would only drive out the rest.
+            if size > TAIL_BYTES || !self.make_room() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Drops the oldest reading of the tail, if that is what gives way.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::{Moment, Timestamp};
 use crate::point::DeviceId;
-use crate::record::{Topic, event};
+use crate::record::{Body, Topic, event};
 
 const HALF: Rules = Rules { when_full: WhenFull::DropOldest, live_share: 0.5 };
 
@@ -170,4 +170,20 @@ fn a_copy_whose_row_has_another_time_waits_for_the_file() {
     assert_eq!(queue.wants_load(0), None);
     queue.retimed();
     assert_eq!(queue.wants_load(0), Some(None));
+}
+
+#[test]
+fn large_records_do_not_outgrow_memory_behind_small_ones() {
+    let mut queue = Queue::new(2, 0, Vec::new(), HALF);
+    add(&mut queue, TAIL_RECORDS);
+    let text = "a".repeat(TAIL_BYTES / 1_000);
+    for _ in 0..2_000 {
+        let body = Body::new().with("text", &text).finish();
+        queue.append(Record { body, ..readings(Moment::synced(0)) });
+        assert!(queue.tail_bytes <= TAIL_BYTES, "{}", queue.tail_bytes);
+    }
+    let waiting = queue.waiting();
+    let body = Body::new().with("text", &"a".repeat(TAIL_BYTES)).finish();
+    queue.append(Record { body, ..readings(Moment::synced(0)) });
+    assert_eq!(queue.waiting(), waiting, "it alone is lost");
 }
