@@ -107,8 +107,8 @@ impl Buffer {
         match error {
             StoreError::Full(usage) => {
                 self.usage = usage.clone();
-                // What was evicted before has brought nothing yet: more would not either.
-                if self.room != Room::Evicting {
+                // On a full disk, what was evicted before has brought nothing yet, and more would not either.
+                if self.room != Room::Evicting || !usage.is_disk_full {
                     self.room = Room::Missing;
                 }
             }

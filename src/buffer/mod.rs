@@ -230,7 +230,10 @@ impl Buffer {
                 self.tell_gaps();
                 self.room = Room::Measured;
             } else {
-                self.send(Job::Oldest(EVICT.max(2 * self.queue.waiting())), ctx);
+                // What is in flight or waits to be deleted is passed over, and it may be the oldest.
+                let passed = self.queue.in_flight() + self.queue.acked();
+                let many = EVICT.max(2 * self.queue.waiting()) + passed;
+                self.send(Job::Oldest(many), ctx);
                 return;
             }
         }

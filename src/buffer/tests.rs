@@ -467,7 +467,7 @@ async fn until(buffer: &actix::Addr<Buffer>, what: &str, found: impl Fn(&super::
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("{what} did not come in 20 s");
+    panic!("{what} did not come in 20 s: {:?}", buffer.send(GetStats).await.unwrap());
 }
 
 #[actix::test]
@@ -627,4 +627,31 @@ async fn the_backlog_is_loaded_while_commits_never_cease() {
     }
     assert!(take.is_finished(), "nothing was loaded");
     assert_eq!((&mut take).await.unwrap().unwrap()[0].name, old);
+}
+
+#[actix::test]
+async fn room_is_made_behind_what_is_in_flight_and_for_larger_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = BufferConfig { max_size: 1 << 20, ..config(&folder, WhenFull::DropOldest) };
+    let (buffer, _) = Buffer::start(config, Clock::Trusted).await.unwrap();
+    let is_stored = |stats: &super::Stats| stats.waiting == 0 && stats.busy_for.is_zero();
+    let mut out = 0;
+    for _ in 0..12 {
+        for _ in 0..200 {
+            buffer.send(Append(readings("a"))).await.unwrap();
+        }
+        until(&buffer, "a commit", is_stored).await;
+        // Nothing of it is acknowledged.
+        if out < 600 {
+            out += buffer.send(Take { limit: 200 }).await.unwrap().len();
+        }
+    }
+    for _ in 0..40 {
+        for _ in 0..10 {
+            buffer.send(Append(readings(&"a".repeat(8_000)))).await.unwrap();
+        }
+        until(&buffer, "a commit", is_stored).await;
+    }
+    let stats = buffer.send(GetStats).await.unwrap();
+    assert!(stats.fault.is_none() && stats.dropped.keys().all(|reason| reason == "max_size"), "{stats:?}");
 }

@@ -62,7 +62,9 @@ impl Store {
         let (mut added, mut gone) = (0, 0);
         let mut is_last = false;
         while !is_last {
-            let (delete, insert) = (deletes.next().unwrap_or_default(), inserts.next().unwrap_or_default());
+            let delete = deletes.next().unwrap_or_default();
+            // On a full file what is new has no room before all that goes is gone.
+            let insert = inserts.next_if(|_| deletes.peek().is_none()).unwrap_or_default();
             is_last = deletes.peek().is_none() && inserts.peek().is_none();
             gone += self.transact(|tx| {
                 let gone = remove(tx, delete)? + put(tx, insert)?;
