@@ -78,6 +78,13 @@ impl Gaps {
         self.open.retain(|_, open| open.event != Some(name));
     }
 
+    /// An event is lost before anybody saw it: what it told wants another one.
+    pub fn untell(&mut self, name: Name) {
+        for open in self.open.values_mut().filter(|open| open.event == Some(name)) {
+            (open.event, open.is_told) = (None, false);
+        }
+    }
+
     /// Records lost since the start, by reason.
     #[must_use]
     pub fn dropped(&self) -> &BTreeMap<String, u64> {

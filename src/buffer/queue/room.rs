@@ -67,6 +67,7 @@ impl Queue {
         let acked: HashSet<Name> = self.acked.iter().copied().collect();
         let dropped: Vec<Name> = dropped.into_iter().filter(|name| !acked.contains(name)).collect();
         for name in &dropped {
+            self.gaps.untell(*name);
             self.gaps.lose(*name, reason);
         }
         self.delete(&dropped);

@@ -187,3 +187,19 @@ fn large_records_do_not_outgrow_memory_behind_small_ones() {
     queue.append(Record { body, ..readings(Moment::synced(0)) });
     assert_eq!(queue.waiting(), waiting, "it alone is lost");
 }
+
+#[test]
+fn a_gap_whose_event_is_dropped_gets_another() {
+    let mut queue = Queue::new(2, 0, Vec::new(), HALF);
+    queue.gaps.lose(Name { run: 1, seq: 9 }, "max_age");
+    let event = |gap: &crate::buffer::gap::Gap| gap.event(Moment::synced(0));
+    queue.tell_gaps(event);
+    queue.batch();
+    queue.committed(true);
+    queue.evict(vec![Name { run: 2, seq: 1 }], "max_size");
+    queue.tell_gaps(event);
+    let taken = queue.take(9, false, usize::MAX).records;
+    let texts: Vec<_> = taken.iter().map(|taken| String::from_utf8_lossy(&taken.record.body)).collect();
+    assert!(texts.iter().any(|text| text.contains(r#""lost":{"run":1,"from":9,"to":9}"#)), "{texts:?}");
+    assert!(texts.iter().any(|text| text.contains(r#""lost":{"run":2,"from":1,"to":1}"#)), "{texts:?}");
+}
