@@ -4,6 +4,7 @@
 ALTER TABLE records ADD COLUMN uptime INTEGER NOT NULL DEFAULT 0; -- milliseconds since the machine started
 ALTER TABLE records ADD COLUMN synced INTEGER NOT NULL DEFAULT 1; -- 0: made before the clock was set
 ALTER TABLE records ADD COLUMN crc    INTEGER; -- CRC-32 of the row; NULL: written by version 1
+UPDATE records SET synced = 0 WHERE instr(body, CAST('"clock":"unsynced"' AS BLOB)); -- or they would be too old at once
 -- Replies go first and events are dropped last: found without reading every poll.
 CREATE INDEX records_urgent ON records (run, seq) WHERE kind < 2;
 
