@@ -184,6 +184,8 @@ impl Store {
         settle(&connection, &self.path, &self.log_path())?;
         migrate(&mut connection)?;
         self.identity = identity(&self.path);
+        // The number of one connection says nothing to another: what changed meanwhile is looked for.
+        self.data_version = -1;
         Ok(connection)
     }
 
