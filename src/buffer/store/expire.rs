@@ -42,22 +42,23 @@ impl Store {
             )?;
             let rows =
                 statement.query_map((&boot, i64::try_from(most).unwrap_or(i64::MAX)), |row| {
-                    let made = Moment {
-                        wall: Timestamp::from_millis(row.get(2)?),
-                        uptime: row.get(3)?,
-                        synced: row.get(4)?,
+                    // Nobody has seen yet whether the row bears its checksum: what cannot be a time is judged when it
+                    // is loaded.
+                    let made = || -> rusqlite::Result<_> {
+                        let wall = Timestamp::from_millis(row.get(2)?);
+                        Ok(Moment { wall, uptime: row.get(3)?, synced: row.get(4)? })
                     };
-                    Ok((name(row)?, made, row.get::<_, bool>(5)?))
+                    Ok((name(row)?, made().ok(), row.get::<_, bool>(5)?))
                 })?;
             let mut expired = Vec::new();
             for row in rows {
-                let (name, made, is_same_boot) = row?;
+                let (name, Some(made), is_same_boot) = row? else { continue };
                 let passed = if is_same_boot {
-                    now.uptime - made.uptime
+                    now.uptime.saturating_sub(made.uptime)
                 } else if made.synced && now.synced {
-                    now.wall.millis() - made.wall.millis()
+                    now.wall.millis().saturating_sub(made.wall.millis())
                 } else {
-                    now.uptime - began
+                    now.uptime.saturating_sub(began)
                 };
                 if passed > age {
                     expired.push(name);

@@ -377,7 +377,9 @@ fn a_file_of_version_1_is_brought_up_to_date_with_all_its_records() {
     old.execute_batch(include_str!("../schema/1.sql")).unwrap();
     old.execute_batch(
         "PRAGMA user_version = 1; INSERT INTO meta VALUES ('run', 70);
-         INSERT INTO records VALUES (70, 1, 2, 'readings/boiler', CAST('\"ts\":1' AS BLOB), NULL, 9)",
+         INSERT INTO records VALUES (70, 1, 2, 'readings/boiler', CAST('\"ts\":1' AS BLOB), NULL, 9);
+         INSERT INTO records VALUES (70, 2, 2, 'readings/boiler', CAST('\"ts\":1,\"clock\":\"unsynced\"' AS BLOB),
+             NULL, 9)",
     )
     .unwrap();
     drop(old);
@@ -385,9 +387,10 @@ fn a_file_of_version_1_is_brought_up_to_date_with_all_its_records() {
     let opened = store.open().unwrap();
     assert!(opened.run > 70 && opened.replaced.is_none());
     let loaded = store.load(None, 10).unwrap();
-    assert_eq!(names(&loaded.records), [Name { run: 70, seq: 1 }]);
+    assert_eq!(names(&loaded.records), [Name { run: 70, seq: 1 }, Name { run: 70, seq: 2 }]);
     assert_eq!(&*loaded.records[0].record.body, b"\"ts\":1");
-    store.commit(&[], &[Name { run: 70, seq: 1 }]).unwrap();
+    assert_eq!(loaded.records.iter().map(|row| row.record.made.synced).collect::<Vec<_>>(), [true, false]);
+    store.commit(&[], &names(&loaded.records)).unwrap();
     // Room is given back from now on, which version 1 could not.
     let rows = fill(&mut store, opened.run, 1..=1_000);
     store.commit(&[], &names(&rows)).unwrap();
@@ -493,4 +496,46 @@ fn a_value_of_another_type_beside_the_records_stops_nothing() {
         }
         store.look_again().unwrap();
     }
+}
+
+#[test]
+fn a_damaged_time_neither_stops_retention_nor_is_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::new(at(&folder), MIB);
+    let run = store.open().unwrap().run;
+    let rows = fill(&mut store, run, 1..=4);
+    let other = rusqlite::Connection::open(at(&folder)).unwrap();
+    other
+        .execute_batch(&format!(
+            "UPDATE records SET uptime = {} WHERE seq = 1; UPDATE records SET uptime = 'x' WHERE seq = 2; \
+             UPDATE records SET run = 1, made = {} WHERE seq = 3",
+            i64::MIN,
+            i64::MIN
+        ))
+        .unwrap();
+    let limit = Limit { age: Duration::from_secs(1 << 40), now: Clock::Trusted.now(), most: 10 };
+    let expired = store.expired(limit).unwrap();
+    assert!(!expired.contains(&rows[1].name) && !expired.contains(&rows[3].name), "{expired:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_now_is_not_called_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(faults(&folder.path().join("missing")), Vec::<String>::new());
+    fs::write(at(&folder), "no database at all, but long enough to be read as one").unwrap();
+    assert!(!faults(&at(&folder)).is_empty());
+}
+
+#[test]
+fn what_changed_while_the_file_was_opened_anew_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::new(at(&folder), MIB);
+    let run = store.open().unwrap().run;
+    fill(&mut store, run, 1..=3);
+    let other = rusqlite::Connection::open(at(&folder)).unwrap();
+    // As after an error.
+    store.connection = None;
+    other.execute_batch("INSERT INTO lost (run, first, last, reason) VALUES (1, 2, 2, 'purged')").unwrap();
+    assert_eq!(store.look_again().unwrap().unwrap().lost.len(), 1);
+    assert!(store.look_again().unwrap().is_none());
 }
