@@ -86,7 +86,7 @@ async fn start(config: Config) -> Result<Actors, GatewayError> {
     let Config {
         gateway, buffer: buffer_config, mut mqtt, commands: commands_config, links, devices, ..
     } = config;
-    let clock = gateway.clock;
+    let (clock, layout) = (gateway.clock, mqtt.layout);
     if mqtt.client_id.contains("{random}") {
         let random = random_text(&buffer_config.path.with_added_extension("client"))?;
         mqtt.client_id = mqtt.client_id.replace("{random}", &random);
@@ -101,6 +101,7 @@ async fn start(config: Config) -> Result<Actors, GatewayError> {
         let id = config.id.clone();
         let link = Link::new(link::Setup {
             devices: devices.iter().filter(|device| device.link == id).cloned().collect(),
+            layout,
             driver: Rc::new({
                 let config = config.clone();
                 move || drivers::create(&config)
@@ -141,6 +142,8 @@ async fn start(config: Config) -> Result<Actors, GatewayError> {
         ack: buffer.clone().recipient(),
         set_aside: buffer.clone().recipient(),
         watch: status.clone().recipient(),
+        report: status.clone().recipient(),
+        links: devices.iter().map(|device| (device.id.clone(), device.link.clone())).collect(),
         commands: commands.clone().map(Addr::recipient),
     })
     .start();

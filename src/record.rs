@@ -226,6 +226,25 @@ pub fn readings(device: &Device, readings: &[Reading], made: Moment) -> Record {
     }
 }
 
+/// One reading of a poll, for layout `point`. A bad one says so in place of its value.
+#[must_use]
+pub fn reading(device: &Device, reading: &Reading, made: Moment) -> Option<Record> {
+    let point = device.points.get(reading.point)?;
+    let body =
+        Body::new().with("device", device.id.as_str()).with("point", point.id.as_str()).with_time(made);
+    let body = match &reading.value {
+        Ok(value) => body.with_json("value", |out| value.write_json(out)),
+        Err(reason) => body.with("bad", &reason.to_string()),
+    };
+    Some(Record {
+        kind: RecordKind::Readings,
+        topic: Topic::Reading(device.id.clone(), point.id.clone()),
+        body: body.finish(),
+        correlation: None,
+        made,
+    })
+}
+
 /// An event: `event` says which, `detail` adds what belongs to it.
 #[must_use]
 pub fn event(event: &str, made: Moment, detail: impl FnOnce(Body) -> Body) -> Record {

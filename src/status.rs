@@ -58,10 +58,24 @@ pub struct Watch {
     pub since: u64,
 }
 
-/// Asks for every device's state.
+/// Asks for every device's state, and the uplink's.
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Vec<(DeviceId, State)>")]
+#[rtype(result = "States")]
 pub struct GetStates;
+
+/// The states.
+#[derive(Clone, Debug, Default)]
+pub struct States {
+    /// Of the devices.
+    pub devices: Vec<(DeviceId, State)>,
+    /// What was agreed with the broker, while there is a connection.
+    pub uplink: Option<serde_json::Value>,
+}
+
+/// What was agreed with the broker; nothing: the connection is lost.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ReportUplink(pub Option<serde_json::Value>);
 
 /// What changed.
 #[derive(Clone, Debug, Default)]
@@ -108,6 +122,7 @@ pub struct Status {
     /// Each retained message with the version it changed at.
     retained: BTreeMap<(DeviceId, Aspect), (u64, Vec<u8>)>,
     watcher: Option<(u64, oneshot::Sender<Changes>)>,
+    uplink: Option<serde_json::Value>,
 }
 
 impl Status {
@@ -116,7 +131,7 @@ impl Status {
     pub fn new(run: u64, devices: &[Rc<Device>]) -> Self {
         let info =
             devices.iter().map(|device| ((device.id.clone(), Aspect::Info), (1, info(device)))).collect();
-        Self { run, version: 1, known: BTreeMap::new(), retained: info, watcher: None }
+        Self { run, version: 1, known: BTreeMap::new(), retained: info, watcher: None, uplink: None }
     }
 
     /// Takes a report; says whether something changed.
@@ -238,11 +253,20 @@ impl Handler<Watch> for Status {
     }
 }
 
+impl Handler<ReportUplink> for Status {
+    type Result = ();
+
+    fn handle(&mut self, ReportUplink(report): ReportUplink, _: &mut Context<Self>) {
+        self.uplink = report;
+    }
+}
+
 impl Handler<GetStates> for Status {
     type Result = MessageResult<GetStates>;
 
     fn handle(&mut self, _: GetStates, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.known.iter().map(|(device, known)| (device.clone(), known.state)).collect())
+        let devices = self.known.iter().map(|(device, known)| (device.clone(), known.state)).collect();
+        MessageResult(States { devices, uplink: self.uplink.clone() })
     }
 }
 

@@ -65,12 +65,12 @@ fn warnings(config: &Config, loads: &[(&str, Load)]) -> Vec<String> {
 
 fn tell(config: &Config, loads: &[(&str, Load)], out: &mut dyn Write) -> io::Result<()> {
     let points: usize = config.devices.iter().map(|device| device.points.len()).sum();
+    let brokers: Vec<_> = config.mqtt.servers.iter().map(ToString::to_string).collect();
     writeln!(
         out,
-        "the configuration is good: gateway {}, broker {}:{}, links: {}, devices: {}, points: {points}",
+        "the configuration is good: gateway {}, broker {}, links: {}, devices: {}, points: {points}",
         config.gateway.id,
-        config.mqtt.host,
-        config.mqtt.port,
+        brokers.join(", "),
         config.links.len(),
         config.devices.len(),
     )?;

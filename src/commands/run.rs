@@ -104,10 +104,14 @@ impl Setup {
         let (Ok(states), Ok(numbers)) = asked else {
             return Outcome::Rejected { code: "busy", message: "the gateway is stopping".to_owned() };
         };
-        let states: serde_json::Map<_, _> =
-            states.into_iter().map(|(device, state)| (device.to_string(), state.name().into())).collect();
+        let devices: serde_json::Map<_, _> = states
+            .devices
+            .into_iter()
+            .map(|(device, state)| (device.to_string(), state.name().into()))
+            .collect();
         Outcome::Answered(serde_json::json!({
-            "devices": states,
+            "devices": devices,
+            "uplink": states.uplink,
             "buffer": {
                 "stored": numbers.stored,
                 "waiting": numbers.waiting,

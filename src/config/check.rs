@@ -35,6 +35,9 @@ pub(super) fn read<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> Option<Co
     let devices = devices::read(root.tables("devices"), templates, &links);
     root.finish();
 
+    if let Some(mqtt) = &mqtt {
+        mqtt::check_devices(reader, mqtt, &devices);
+    }
     if devices.is_empty() {
         reader.warn("there is no enabled device: nothing will be read");
     }
@@ -56,8 +59,9 @@ pub(super) fn read_buffer<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> (B
         |key| root.table(key).unwrap_or_else(|| Table::new(reader, vec![key.to_owned()], None, Dict::new()));
     let gateway = gateway(section("gateway"));
     let buffer = buffer(section("buffer"));
-    let prefix = mqtt::prefix(&mut section("mqtt"), &gateway.id);
-    (buffer, prefix)
+    let prefix = mqtt::topic::prefix(&mut section("mqtt"), &gateway.id);
+    // Without one there is a fault, and with a fault the result means nothing.
+    (buffer, prefix.unwrap_or_default())
 }
 
 fn gateway(mut table: Table) -> GatewayConfig {

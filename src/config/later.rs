@@ -2,30 +2,7 @@
 //! that reason, so that nobody believes it to be in force.
 
 /// Section, depth of the table the key stands in (1: the section itself), keys.
-const KEYS: [(&str, usize, &[&str]); 8] = [
-    (
-        "mqtt",
-        1,
-        &[
-            "urls",
-            "auth",
-            "connect_user_properties",
-            "user_properties",
-            "receive_maximum",
-            "max_packet_size",
-            "content_type",
-            "payload_format",
-            "topic",
-            "retain_readings",
-            "shared_subscription",
-            "proxy",
-            "proxy_username",
-            "proxy_password",
-            "ws_headers",
-            "tls",
-            "will",
-        ],
-    ),
+const KEYS: [(&str, usize, &[&str]); 7] = [
     ("commands", 1, &["admin"]),
     ("web", 1, &["token"]),
     ("links", 2, &["usb", "pause_after_connect", "rs485", "backup"]),
@@ -36,8 +13,7 @@ const KEYS: [(&str, usize, &[&str]); 8] = [
 ];
 
 /// Section, key, words.
-const VALUES: [(&str, &str, &[&str]); 2] =
-    [("mqtt", "layout", &["point"]), ("links", "driver", &["modbus-rtu-tcp", "modbus-ascii"])];
+const VALUES: [(&str, &str, &[&str]); 1] = [("links", "driver", &["modbus-rtu-tcp", "modbus-ascii"])];
 
 /// Says whether a later version has this key in a table of this depth.
 pub(super) fn has_key(section: &str, depth: usize, key: &str) -> bool {

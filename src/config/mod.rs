@@ -23,13 +23,18 @@ mod points;
 mod secret;
 mod table;
 mod templates;
+mod text;
 mod unit;
 mod value;
 
 pub use effective::Effective;
 pub use fault::{ConfigError, Fault};
 pub use load::{load, load_buffer, load_with};
-pub use secret::{Environment, Secret};
+pub use mqtt::{
+    AuthConfig, Identity, Layout, MqttConfig, ProxyConfig, Scheme, Server, TlsConfig, Verify, Version,
+    WillConfig,
+};
+pub use secret::{Environment, Secret, Source};
 pub use unit::{UnitError, parse_duration};
 
 /// Where the configuration is read from when no `--config` is given.
@@ -115,55 +120,6 @@ pub enum WhenFull {
     DropOldest,
     /// What comes now.
     DropNewest,
-}
-
-/// `[mqtt]`
-#[derive(Clone, Debug)]
-pub struct MqttConfig {
-    /// Broker's host name or address.
-    pub host: String,
-    /// Broker's port.
-    pub port: u16,
-    /// Protocol version.
-    pub version: Version,
-    /// Client identifier; `{gateway}` is filled in, `{random}` is when the gateway starts: it is kept beside the buffer.
-    pub client_id: String,
-    /// User name.
-    pub username: Option<String>,
-    /// Password.
-    pub password: Option<Secret>,
-    /// Longest silence before a PINGREQ, whole seconds, at least 1 s.
-    pub keep_alive: Duration,
-    /// Start every connection without the session of the last.
-    pub clean_start: bool,
-    /// MQTT 5: how long the broker keeps the session after a disconnect.
-    pub session_expiry: Duration,
-    /// Longest wait for name look-up, TCP connect and CONNACK together.
-    pub connect_timeout: Duration,
-    /// Shortest wait between two connects.
-    pub reconnect_min: Duration,
-    /// Longest wait between two connects.
-    pub reconnect_max: Duration,
-    /// Quality of service of readings, replies and events: 0, 1 or 2.
-    pub qos: u8,
-    /// Most publishes without acknowledgement, 1 to 1000.
-    pub max_inflight: u16,
-    /// MQTT 5: readings older than this are dropped by the broker instead of delivered.
-    pub message_expiry: Option<Duration>,
-    /// First part of every topic, `{gateway}` filled in.
-    pub prefix: String,
-}
-
-/// `mqtt.version`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Version {
-    /// MQTT 3.1.
-    V31,
-    /// MQTT 3.1.1.
-    V311,
-    /// MQTT 5.
-    #[default]
-    V5,
 }
 
 /// `[commands]`

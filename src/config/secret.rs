@@ -1,40 +1,53 @@
 //! Secrets: read from a file, a systemd credential or the environment; never printed.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 
 use zeroize::Zeroize as _;
+
+mod source;
+
+pub use source::Source;
+pub(super) use source::{OPEN, PrivateError, open_private};
 
 /// The variables of the environment.
 pub type Environment = BTreeMap<OsString, OsString>;
 
-/// Largest secret, in bytes: a password or a token, never a key file by mistake.
-const LARGEST: u64 = 64 * 1024;
+/// Largest secret, in bytes: what MQTT can carry, and never a disk image by mistake.
+const LARGEST: usize = u16::MAX as usize;
 
 /// The ways to give a secret, for a person who wrote it down literally.
 pub(super) const WAYS: &str =
     "give it as { file = \"/path\" }, { credential = \"name\" } or { env = \"NAME\" }";
 
-/// A secret text. Prints as `***`, and is wiped from memory when it is dropped.
+/// A secret, text or bytes. Prints as `***`, and is wiped from memory when it is dropped.
 #[derive(Clone)]
-pub struct Secret(String);
+pub struct Secret(Vec<u8>);
 
 impl Secret {
     /// Wraps a text.
     #[must_use]
     pub fn new(text: String) -> Self {
-        Self(text)
+        Self(text.into_bytes())
     }
 
-    /// The text itself, for the one place that needs it.
+    /// Wraps bytes.
     #[must_use]
-    pub fn expose(&self) -> &str {
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The secret itself, for the one place that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The secret itself, if it is UTF-8.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        str::from_utf8(&self.0).ok()
     }
 }
 
@@ -50,6 +63,15 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What a secret may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// UTF-8 without NUL. Line breaks at its end do not count.
+    Text,
+    /// Text as above, or whatever is none, to the byte.
+    Bytes,
+}
+
 /// Why a secret is not to be had: what, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SecretFault {
@@ -61,101 +83,71 @@ fn fault(what: impl Into<String>, help: impl Into<String>) -> SecretFault {
     SecretFault { what: what.into(), help: help.into() }
 }
 
-/// Reads a file that only its owner, and at most its group, can read.
-pub(super) fn from_file(path: &Path) -> Result<Secret, SecretFault> {
-    // What stands there may be the secret itself, put into the wrong place; a path from the root is none.
-    if !path.is_absolute() {
-        return Err(fault("does not name a file from the root", "write { file = \"/path\" }"));
-    }
-    let shown = path.display();
-    let unreadable = |error: io::Error| {
-        let help = format!("create {shown} with the secret in it, and let fieldgate's user read it");
-        fault(format!("cannot be read from {shown}: {error}"), help)
+/// The secret without the line breaks that an editor put behind it, if it is one.
+fn checked(whole: &Secret, form: Form, place: &str) -> Result<Secret, SecretFault> {
+    let bytes = whole.expose();
+    let text = whole.text().filter(|text| !text.contains('\0'));
+    let kept = match (text, form) {
+        (Some(text), _) if text.starts_with('\u{feff}') => {
+            let help = "save it as UTF-8 without a byte order mark";
+            return Err(fault(format!("begins with a byte order mark in {place}"), help));
+        }
+        (Some(text), _) => text.trim_end_matches(['\r', '\n']).as_bytes(),
+        (None, _) if is_utf16(bytes) => {
+            return Err(fault(format!("is UTF-16 in {place}"), "save it as UTF-8"));
+        }
+        (None, Form::Bytes) => bytes,
+        (None, Form::Text) if bytes.contains(&0) => {
+            return Err(fault(format!("holds a NUL in {place}"), "write it without"));
+        }
+        (None, Form::Text) => {
+            return Err(fault(format!("is not UTF-8 in {place}"), "write it as text"));
+        }
     };
-    // A pipe would hold up the open for ever.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(fault(format!("cannot be read from {shown}: it is no file"), WAYS));
-    }
-    let file = File::open(path).map_err(unreadable)?;
-    // Asked of the open file, so that it cannot be exchanged between the look and the read.
-    let metadata = file.metadata().map_err(unreadable)?;
-    if metadata.permissions().mode() & 0o026 != 0 {
-        let what = format!("lies in {shown}, which others can read, or others or its group can write");
-        return Err(fault(what, format!("chmod 0640 {shown}")));
-    }
-    read(file, &shown.to_string()).map_err(|error| match error {
-        ReadError::Io(error) => unreadable(error),
-        ReadError::Fault(fault) => fault,
-    })
-}
-
-/// Reads what systemd put into `$CREDENTIALS_DIRECTORY`.
-pub(super) fn from_credential(name: &str, environment: &Environment) -> Result<Secret, SecretFault> {
-    if name.is_empty() || name.starts_with('.') || name.contains('/') {
-        let help = "use the name that stands before the colon in LoadCredential=";
-        return Err(fault("does not name a credential", help));
-    }
-    // The name is not shown either: it may be the secret itself, put into the wrong place.
-    let help = "add LoadCredential=NAME:/path/of/the/file to the unit, with the same name";
-    let Some(folder) = environment.get(OsStr::new("CREDENTIALS_DIRECTORY")) else {
-        let what = "wants a credential of systemd, but CREDENTIALS_DIRECTORY is not set";
-        return Err(fault(what, help));
-    };
-    let path = PathBuf::from(folder).join(name);
-    let unreadable =
-        |error: io::Error| fault(format!("names a credential that cannot be read: {error}"), help);
-    let file = File::open(&path).map_err(unreadable)?;
-    read(file, "the credential").map_err(|error| match error {
-        ReadError::Io(error) => unreadable(error),
-        ReadError::Fault(fault) => fault,
-    })
-}
-
-/// Reads a variable of the environment.
-pub(super) fn from_env(name: &str, environment: &Environment) -> Result<Secret, SecretFault> {
-    let Some(text) = environment.get(OsStr::new(name)) else {
-        // The name may be the secret itself, put into the wrong place.
-        return Err(fault("names a variable that is not set in the environment", WAYS));
-    };
-    let Some(text) = text.to_str() else {
-        return Err(fault("names a variable that is not UTF-8", "set it to UTF-8 text"));
-    };
-    checked(text.to_owned(), "the variable")
-}
-
-enum ReadError {
-    Io(io::Error),
-    Fault(SecretFault),
-}
-
-fn read(file: File, place: &str) -> Result<Secret, ReadError> {
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST) {
-        bytes.zeroize();
-        let what = format!("lies in {place}, which is larger than 64 KiB");
-        return Err(ReadError::Fault(fault(what, WAYS)));
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        error.into_bytes().zeroize();
-        ReadError::Fault(fault(format!("lies in {place}, which is not UTF-8"), "write it as text"))
-    })?;
-    checked(text, place).map_err(ReadError::Fault)
-}
-
-fn checked(mut text: String, place: &str) -> Result<Secret, SecretFault> {
-    let length = text.trim_end_matches(['\r', '\n']).len();
-    if text.get(length..).is_some_and(|end| !end.is_empty()) {
-        let kept = text.get(..length).unwrap_or_default().to_owned();
-        text.zeroize();
-        text = kept;
-    }
-    if text.is_empty() {
+    if kept.is_empty() {
         return Err(fault(format!("is empty in {place}"), "write the secret there"));
     }
-    if text.contains('\0') {
-        text.zeroize();
-        return Err(fault(format!("holds a NUL in {place}"), "write it without"));
+    Ok(Secret(kept.to_vec()))
+}
+
+/// A short text as some editors save it. A random key never looks like this.
+fn is_utf16(bytes: &[u8]) -> bool {
+    let zero = match bytes {
+        [0xff, 0xfe, _, 0, ..] => 1,
+        [0xfe, 0xff, 0, _, ..] => 0,
+        _ => return false,
+    };
+    bytes.chunks(2).skip(1).all(|pair| pair.get(zero) == Some(&0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(bytes: &[u8], form: Form) -> Result<Vec<u8>, String> {
+        checked(&Secret::from_bytes(bytes.to_vec()), form, "x")
+            .map(|secret| secret.expose().to_vec())
+            .map_err(|fault| fault.what)
     }
-    Ok(Secret::new(text))
+
+    #[test]
+    fn text_loses_its_line_end_and_bytes_keep_every_byte() {
+        for form in [Form::Text, Form::Bytes] {
+            assert_eq!(of(b"pw\r\n\n", form).as_deref(), Ok(&b"pw"[..]));
+            assert_eq!(of(b" p w ", form).as_deref(), Ok(&b" p w "[..]));
+            for (bytes, what) in [
+                (&b""[..], "is empty in x"),
+                (b"\n", "is empty in x"),
+                (b"\xef\xbb\xbfpw", "begins with a byte order mark in x"),
+                (b"\xff\xfep\0w\0", "is UTF-16 in x"),
+                (b"\xfe\xff\0p\0w", "is UTF-16 in x"),
+            ] {
+                assert_eq!(of(bytes, form), Err(what.to_owned()));
+            }
+        }
+        for bytes in [&b"\xffkey\n"[..], b"\0user\0pw\n", b"\xff\xfekey", b"\xff\xfe"] {
+            assert_eq!(of(bytes, Form::Bytes).as_deref(), Ok(bytes));
+            assert!(of(bytes, Form::Text).is_err());
+        }
+    }
 }

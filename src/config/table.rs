@@ -75,7 +75,7 @@ impl<'r> Table<'r> {
     }
 
     /// The path by which the key was written: that of the device, or else that of its template.
-    fn written(&self, key: &str) -> KeyPath {
+    pub(super) fn written(&self, key: &str) -> KeyPath {
         let under = |path: &KeyPath| {
             let mut path = path.clone();
             if !key.is_empty() {
@@ -134,23 +134,12 @@ impl<'r> Table<'r> {
     pub(super) fn take(&mut self, key: &'static str) -> Option<(Value, bool)> {
         self.known.push(key);
         let value = self.left.remove(key)?;
-        let place = self.reader.find(&self.written(key));
-        Some((value, matches!(place, Some((_, Place::Variable(_))))))
+        Some((value, self.is_variable(key)))
     }
 
-    /// Takes a key by what the source that counts says of it alone: a secret is replaced, not merged.
-    pub(super) fn take_unmerged(&mut self, key: &'static str) -> Option<(Value, bool)> {
-        let (merged, environment) = self.take(key)?;
-        let path = self.written(key);
-        let own = self.reader.find(&path).and_then(|(source, _)| {
-            let mut tree = &self.reader.sources.get(source)?.tree;
-            let (last, around) = path.split_last()?;
-            for key in around {
-                tree = tree.get(key)?.as_dict()?;
-            }
-            tree.get(last).cloned()
-        });
-        Some((own.unwrap_or(merged), environment))
+    /// The value of the key comes from the environment.
+    pub(super) fn is_variable(&self, key: &str) -> bool {
+        matches!(self.reader.find(&self.written(key)), Some((_, Place::Variable(_))))
     }
 
     /// A table inside this one.

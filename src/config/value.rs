@@ -99,8 +99,7 @@ impl Table<'_> {
 
     /// A part of the whole, 0 to 1.
     pub(super) fn share(&mut self, key: &'static str, default: f64) -> f64 {
-        let found = if self.has(key) { self.decimal(key) } else { None };
-        let share = found.and_then(|share| share.to_f64()).unwrap_or(default);
+        let share = self.decimal(key).and_then(|share| share.to_f64()).unwrap_or(default);
         if !(0.0..=1.0).contains(&share) {
             self.fault(
                 key,

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::buffer::Append;
 use crate::clock::Clock;
-use crate::config::LinkConfig;
+use crate::config::{Layout, LinkConfig};
 use crate::drivers::Driver;
 use crate::point::{Device, DeviceId};
 use crate::record::{self};
@@ -71,6 +71,8 @@ pub struct Setup {
     pub status: Recipient<Report>,
     /// Whom to ask whether the clock is set.
     pub clock: Clock,
+    /// One record a poll, or one a reading.
+    pub layout: Layout,
 }
 
 /// The actor.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Moment};
+use crate::config::Layout;
 use crate::decode::decode;
 use crate::drivers::{Driver, DriverError, Request};
 use crate::point::{Device, Reading, Reason};
@@ -125,10 +126,19 @@ impl Poll {
         Report { device: self.device.id.clone(), state, reason, ts: self.moment().wall }
     }
 
-    /// The record; `None` for a device without points.
-    pub(super) fn record(&mut self) -> Option<Record> {
+    /// The records: one of all readings, or one of each. None for a device without points.
+    pub(super) fn records(&mut self, layout: Layout) -> Vec<Record> {
         self.readings.sort_unstable_by_key(|reading| reading.point);
-        (!self.readings.is_empty()).then(|| record::readings(&self.device, &self.readings, self.moment()))
+        let made = self.moment();
+        match layout {
+            _ if self.readings.is_empty() => Vec::new(),
+            Layout::Device => vec![record::readings(&self.device, &self.readings, made)],
+            Layout::Point => self
+                .readings
+                .iter()
+                .filter_map(|reading| record::reading(&self.device, reading, made))
+                .collect(),
+        }
     }
 
     fn moment(&self) -> Moment {

@@ -102,7 +102,7 @@ impl Setup {
         if let Err(error) = self.status.try_send(report) {
             tracing::debug!(%error, "a report was dropped");
         }
-        if let Some(record) = poll.record() {
+        for record in poll.records(self.layout) {
             self.append(record).await;
         }
     }

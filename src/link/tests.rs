@@ -165,6 +165,7 @@ fn bench(devices: &[&str], opens: Vec<Result<(), DriverError>>) -> Bench {
         devices: devices.iter().map(device).collect(),
         buffer: sink.clone().recipient(),
         status: sink.recipient(),
+        layout: crate::config::Layout::Device,
         clock: Clock::Trusted,
     });
     Bench { link: link.start(), log, records, reports }

@@ -14,7 +14,7 @@ pub(super) async fn announce(
     setup: &Setup,
     topics: &Topics,
     client: &Client,
-    limits: Limits,
+    limits: &Limits,
     announced: &mut u64,
 ) -> ClientError {
     loop {
@@ -27,8 +27,8 @@ pub(super) async fn announce(
                 payload: retained.payload.clone(),
                 qos: 1,
                 retain: true,
-                expiry: None,
-                correlation: None,
+                marks: topics.marks(),
+                ..Outgoing::default()
             });
             let fitting = messages.filter_map(|message| {
                 let topic = message.topic.clone();

@@ -28,16 +28,27 @@ pub(super) struct Options {
     pub(super) version: Version,
     pub(super) client_id: String,
     pub(super) username: Option<String>,
-    pub(super) password: Option<Secret>,
+    /// A password follows on the wire.
+    pub(super) has_password: bool,
+    /// MQTT 5: method and data.
+    pub(super) auth: Option<(String, Option<Secret>)>,
+    /// MQTT 5.
+    pub(super) user_properties: Vec<(String, String)>,
+    /// MQTT 5: most publishes on their way to us.
+    pub(super) receive_maximum: u16,
+    /// MQTT 5: largest packet to us.
+    pub(super) max_packet_size: u32,
     pub(super) keep_alive: Duration,
     pub(super) clean_start: bool,
     pub(super) session_expiry: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) will: Outgoing,
+    /// MQTT 5: the will waits so long after the connection was lost.
+    pub(super) will_delay: Option<Duration>,
 }
 
 /// A message to publish.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Outgoing {
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
@@ -47,6 +58,26 @@ pub(super) struct Outgoing {
     pub(super) expiry: Option<Duration>,
     /// MQTT 5.
     pub(super) correlation: Option<Arc<[u8]>>,
+    /// MQTT 5: user properties, content type and payload format, the same for every publish.
+    pub(super) marks: Option<Arc<Marks>>,
+}
+
+/// What every publish bears with MQTT 5.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Marks {
+    pub(super) user_properties: Vec<(String, String)>,
+    pub(super) content_type: Option<String>,
+    /// The payload is UTF-8.
+    pub(super) payload_format: Option<bool>,
+}
+
+impl Marks {
+    /// More than they take in a packet.
+    fn size(&self) -> usize {
+        let properties: usize =
+            self.user_properties.iter().map(|(key, value)| 5 + key.len() + value.len()).sum();
+        properties + self.content_type.as_ref().map_or(0, |text| 3 + text.len()) + 2
+    }
 }
 
 /// A message from the broker.
@@ -71,20 +102,31 @@ pub(super) struct Connection {
     pub(super) lost: Lost,
 }
 
-/// What the broker takes (MQTT 5.0, 3.2.2.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What the broker takes and decides (MQTT 5.0, 3.2.2.3).
+#[allow(clippy::struct_excessive_bools, reason = "each is a property of its own in the specification")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Limits {
     pub(super) receive_maximum: Option<u16>,
     pub(super) maximum_qos: Option<u8>,
     pub(super) maximum_packet_size: Option<u32>,
     pub(super) retain_unavailable: bool,
+    pub(super) wildcards_unavailable: bool,
+    pub(super) identifiers_unavailable: bool,
+    pub(super) shared_unavailable: bool,
+    /// It gave us this client id.
+    pub(super) client_id: Option<String>,
+    /// It wants this keep alive, in seconds.
+    pub(super) keep_alive: Option<u16>,
+    /// It keeps the session so many seconds.
+    pub(super) session_expiry: Option<u32>,
 }
 
 impl Limits {
     /// The message as the broker takes it, or its size if it is too large.
-    pub(super) fn fit(self, mut message: Outgoing) -> Result<Outgoing, usize> {
+    pub(super) fn fit(&self, mut message: Outgoing) -> Result<Outgoing, usize> {
         let correlation = message.correlation.as_ref().map_or(0, |correlation| correlation.len());
         let size = HEADER + message.topic.len() + message.payload.len() + correlation;
+        let size = size + message.marks.as_ref().map_or(0, |marks| marks.size());
         let most = self.maximum_packet_size.and_then(|most| usize::try_from(most).ok());
         if most.is_some_and(|most| size > most) {
             return Err(size);
@@ -100,8 +142,13 @@ impl Limits {
 pub(super) enum ClientError {
     #[error("{0}")]
     Unreachable(String),
-    #[error("the broker refused the connection: {0}; see user name, password and client id")]
+    #[error("the connection is refused: {0}")]
     Refused(String),
+    /// Another client with our id has taken the session over.
+    #[error(
+        "another client with the id {0:?} has taken the session over; give each gateway its own gateway.id or mqtt.client_id"
+    )]
+    TakenOver(String),
     #[error("the connection was lost: {0}")]
     Lost(String),
     #[error("the broker denies a publish or a subscription: {0}; see its access rules")]
@@ -112,11 +159,23 @@ pub(super) enum ClientError {
     Unwanted(String),
 }
 
+/// What is subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Subscription {
+    pub(super) filter: String,
+    /// MQTT 5: our own messages do not come back.
+    pub(super) no_local: bool,
+    /// MQTT 5: what is retained comes too.
+    pub(super) retained: bool,
+    /// MQTT 5: comes with each message; nothing where the broker knows none.
+    pub(super) identifier: Option<u32>,
+}
+
 /// What the thread is asked.
 pub(super) enum Call {
     Connect(Box<Options>, oneshot::Sender<Result<Connection, ClientError>>),
     Publish(Vec<Outgoing>, oneshot::Sender<Vec<Delivery>>),
-    Subscribe(Vec<String>, oneshot::Sender<Result<(), ClientError>>),
+    Subscribe(Vec<Subscription>, oneshot::Sender<Result<(), ClientError>>),
     Disconnect(oneshot::Sender<()>),
     Abandon,
 }
@@ -153,8 +212,8 @@ impl Client {
         self.ask(HANG, |answer| Call::Publish(messages, answer)).await
     }
 
-    pub(super) async fn subscribe(&self, filters: Vec<String>) -> Result<(), ClientError> {
-        self.ask(HANG, |answer| Call::Subscribe(filters, answer)).await?
+    pub(super) async fn subscribe(&self, subscriptions: Vec<Subscription>) -> Result<(), ClientError> {
+        self.ask(HANG, |answer| Call::Subscribe(subscriptions, answer)).await?
     }
 
     /// Sends DISCONNECT, so that the broker does not publish the will.

@@ -60,7 +60,7 @@ pub(super) struct Drain<'a> {
     setup: &'a Setup,
     topics: &'a Topics,
     client: &'a Client,
-    limits: Limits,
+    limits: &'a Limits,
     window: usize,
     /// The newest record made before this connection.
     newest: Name,
@@ -83,7 +83,7 @@ impl<'a> Drain<'a> {
         setup: &'a Setup,
         topics: &'a Topics,
         client: &'a Client,
-        limits: Limits,
+        limits: &'a Limits,
         window: usize,
         newest: Name,
         before: &'a BTreeMap<Name, u32>,
@@ -219,9 +219,10 @@ impl<'a> Drain<'a> {
             topic: self.topics.of(&numbered.record.topic),
             payload: numbered.payload(is_backlog),
             qos: config.qos,
-            retain: false,
+            retain: config.retain_readings && numbered.record.kind == RecordKind::Readings,
             expiry: expires,
             correlation: numbered.record.correlation.clone(),
+            marks: self.topics.marks(),
         }
     }
 

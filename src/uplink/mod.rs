@@ -13,16 +13,25 @@ use crate::buffer::{Ack, Rewind, SetAside, Take};
 use crate::clock::Clock;
 use crate::commands::Received;
 use crate::config::MqttConfig;
+use crate::point::{DeviceId, LinkId};
 use crate::session::Backoff;
-use crate::status::Watch;
+use crate::status::{ReportUplink, Watch};
 
 mod announce;
 mod client;
+mod connect;
+mod dial;
 mod drain;
+mod guard;
 mod listen;
 mod paho;
+mod password;
+mod presence;
+mod proxy;
 mod session;
+mod tls;
 mod topics;
+mod websocket;
 mod wire;
 
 use client::{Client, ClientError};
@@ -53,6 +62,10 @@ pub struct Setup {
     pub set_aside: Recipient<SetAside>,
     /// Tells what changed.
     pub watch: Recipient<Watch>,
+    /// Takes what was agreed with the broker.
+    pub report: Recipient<ReportUplink>,
+    /// Which link each device is on.
+    pub links: BTreeMap<DeviceId, LinkId>,
     /// Takes commands.
     pub commands: Option<Recipient<Received>>,
 }
@@ -102,7 +115,7 @@ async fn run(setup: Setup, mut stop: watch::Receiver<bool>) {
         }
     };
     let mut life = Life {
-        topics: Topics::new(&setup.config.prefix),
+        topics: Topics::new(&setup.config, setup.links.clone()),
         client,
         announced: 0,
         has_subscribed: false,
@@ -110,6 +123,12 @@ async fn run(setup: Setup, mut stop: watch::Receiver<bool>) {
         backoff: Backoff::new(setup.config.reconnect_min, setup.config.reconnect_max),
         tries: BTreeMap::new(),
         outage: None,
+        server: String::new(),
+        peer: None,
+        limits: client::Limits::default(),
+        assigned: None,
+        refused: None,
+        takeovers: 0,
         setup,
     };
     loop {
@@ -123,6 +142,9 @@ async fn run(setup: Setup, mut stop: watch::Receiver<bool>) {
             Err(error) => End::Lost(error),
         };
         let End::Lost(error) = end else { return };
+        if life.setup.report.send(ReportUplink(None)).await.is_err() {
+            tracing::error!("the status is gone");
+        }
         if matches!(error, ClientError::Stuck) {
             // Only a new process gets rid of a thread that hangs inside the library.
             tracing::error!(%error, "the uplink gives up");

@@ -12,7 +12,8 @@ use std::time::Duration;
 use paho_mqtt as mqtt;
 use tokio::sync::mpsc;
 
-use super::client::{Call, ClientError, Connection, Incoming, Limits, Options, Outgoing};
+use super::client::{Call, ClientError, Connection, Incoming, Limits, Options, Outgoing, Subscription};
+use super::password::Splice;
 use crate::command;
 use crate::config::Version;
 
@@ -21,6 +22,10 @@ use crate::config::Version;
 const INBOX: usize = 256;
 /// paho's own bound on publishes in flight; ours is smaller, and retained messages come on top of it.
 const PAHO_INFLIGHT: i32 = 2_000;
+/// Longest wait for the answer to a subscription.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Marks the messages of our subscriptions (MQTT 5.0, 3.8.2.1.2).
+pub(super) const IDENTIFIER: u32 = 1;
 /// How often a client on its way out is looked at.
 const LEAVING: Duration = Duration::from_millis(20);
 /// Longest wait for a DISCONNECT to leave.
@@ -102,7 +107,7 @@ pub(super) fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64
                     continue;
                 };
                 let deliveries =
-                    messages.into_iter().map(|message| client.publish(outgoing(message, *version)));
+                    messages.into_iter().map(|message| client.publish(outgoing(message, None, *version)));
                 drop(answer.send(deliveries.collect()));
             }
             Call::Subscribe(filters, answer) => {
@@ -156,14 +161,23 @@ fn connect(
             refused.fetch_add(1, Ordering::Relaxed);
         }
     });
-    let disconnected = lost_sender.clone();
+    let (disconnected, client_id) = (lost_sender.clone(), options.client_id.clone());
     client.set_disconnected_callback(move |_, _, reason| {
-        disconnected.send_replace(Some(format!("the broker said: {reason}")));
+        let reason = match reason {
+            mqtt::ReasonCode::SessionTakenOver => ClientError::TakenOver(client_id.clone()),
+            // These stay until somebody mends them.
+            mqtt::ReasonCode::NotAuthorized
+            | mqtt::ReasonCode::AdministrativeAction
+            | mqtt::ReasonCode::UseAnotherServer
+            | mqtt::ReasonCode::ServerMoved => ClientError::Refused(format!("it said: {reason}")),
+            other => ClientError::Lost(format!("the broker said: {other}")),
+        };
+        disconnected.send_replace(Some(reason));
     });
     client.set_connection_lost_callback(move |_| {
         lost_sender.send_if_modified(|lost| {
             let is_first = lost.is_none();
-            lost.get_or_insert_with(|| "no answer, or closed by the broker".to_owned());
+            lost.get_or_insert_with(|| ClientError::Lost("no answer, or closed by the broker".to_owned()));
             is_first
         });
     });
@@ -173,11 +187,29 @@ fn connect(
         .keep_alive_interval(options.keep_alive)
         .connect_timeout(options.connect_timeout)
         .max_inflight(PAHO_INFLIGHT)
-        .will_message(outgoing(options.will.clone(), options.version));
+        .will_message(outgoing(options.will.clone(), options.will_delay, options.version));
     if options.version == Version::V5 {
         let mut properties = mqtt::Properties::new();
         let expiry = u32::try_from(options.session_expiry.as_secs()).unwrap_or(u32::MAX);
         push(&mut properties, mqtt::Property::new_u32(mqtt::PropertyCode::SessionExpiryInterval, expiry));
+        let receive = mqtt::Property::new_u16(mqtt::PropertyCode::ReceiveMaximum, options.receive_maximum);
+        push(&mut properties, receive);
+        let largest = mqtt::Property::new_u32(mqtt::PropertyCode::MaximumPacketSize, options.max_packet_size);
+        push(&mut properties, largest);
+        if let Some((method, data)) = &options.auth {
+            push(
+                &mut properties,
+                mqtt::Property::new_string(mqtt::PropertyCode::AuthenticationMethod, method),
+            );
+            if let Some(data) = data {
+                let data = data.expose().to_vec();
+                push(
+                    &mut properties,
+                    mqtt::Property::new_binary(mqtt::PropertyCode::AuthenticationData, data),
+                );
+            }
+        }
+        push_user_properties(&mut properties, &options.user_properties);
         builder.clean_start(options.clean_start).properties(properties);
     } else {
         builder.clean_session(options.clean_start);
@@ -185,8 +217,8 @@ fn connect(
     if let Some(username) = &options.username {
         builder.user_name(username);
     }
-    if let Some(password) = &options.password {
-        builder.password(password.expose());
+    if options.has_password {
+        builder.password(Splice::placeholder());
     }
     // paho's own limit comes first; the second covers a stuck lock.
     let limit = options.connect_timeout + Duration::from_secs(5);
@@ -204,61 +236,141 @@ fn connect(
             inbox,
             lost,
         }),
-        Err(mqtt::Error::ReasonCode(code, _)) => Err(ClientError::Refused(code.to_string())),
-        Err(mqtt::Error::ConnectReturn(code)) => Err(ClientError::Refused(code.to_string())),
+        Err(mqtt::Error::ReasonCode(code, _)) => Err(refusal(&code.to_string(), code)),
+        Err(mqtt::Error::ConnectReturn(code)) => Err(refusal(&code.to_string(), same(code))),
         Err(other) => Err(ClientError::Unreachable(other.to_string())),
     };
     let version = options.version;
     Ok((Live { client, version, held }, result))
 }
 
+fn refusal(text: &str, code: mqtt::ReasonCode) -> ClientError {
+    use mqtt::ReasonCode as Code;
+    let keys = match code {
+        Code::BadUserNameOrPassword | Code::NotAuthorized => {
+            "mqtt.username, mqtt.password and mqtt.client_id"
+        }
+        Code::ClientIdentifierNotValid => "mqtt.client_id",
+        Code::UnsupportedProtocolVersion => "mqtt.version",
+        Code::BadAuthenticationMethod => "mqtt.auth",
+        // Of all that CONNECT holds only the will can be meant.
+        Code::RetainNotSupported | Code::QosNotSupported | Code::TopicNameInvalid => "mqtt.will",
+        Code::UseAnotherServer | Code::ServerMoved => "mqtt.url",
+        _ => return ClientError::Refused(format!("the broker says: {text}")),
+    };
+    ClientError::Refused(format!("the broker says: {text}; see {keys}"))
+}
+
+/// The code of MQTT 5 that means the same.
+fn same(code: mqtt::ConnectReturnCode) -> mqtt::ReasonCode {
+    use mqtt::ConnectReturnCode as Old;
+    match code {
+        Old::Accepted => mqtt::ReasonCode::Success,
+        Old::UnacceptableProtocolVersion => mqtt::ReasonCode::UnsupportedProtocolVersion,
+        Old::IdentifierRejected => mqtt::ReasonCode::ClientIdentifierNotValid,
+        Old::ServerUnavailable => mqtt::ReasonCode::ServerUnavailable,
+        Old::BadUserNameOrPassword => mqtt::ReasonCode::BadUserNameOrPassword,
+        Old::NotAuthorized => mqtt::ReasonCode::NotAuthorized,
+    }
+}
+
 fn limits(properties: &mqtt::Properties) -> Limits {
     let get = |code| properties.get(code);
+    let no = |code| get(code).and_then(|p| p.get_byte()) == Some(0);
     Limits {
         receive_maximum: get(mqtt::PropertyCode::ReceiveMaximum).and_then(|p| p.get_u16()),
         maximum_qos: get(mqtt::PropertyCode::MaximumQos).and_then(|p| p.get_byte()),
         maximum_packet_size: get(mqtt::PropertyCode::MaximumPacketSize).and_then(|p| p.get_u32()),
-        retain_unavailable: get(mqtt::PropertyCode::RetainAvailable).and_then(|p| p.get_byte()) == Some(0),
+        retain_unavailable: no(mqtt::PropertyCode::RetainAvailable),
+        wildcards_unavailable: no(mqtt::PropertyCode::WildcardSubscriptionAvailable),
+        identifiers_unavailable: no(mqtt::PropertyCode::SubscriptionIdentifiersAvailable),
+        shared_unavailable: no(mqtt::PropertyCode::SharedSubscriptionAvailable),
+        client_id: properties.get_string(mqtt::PropertyCode::AssignedClientIdentifer),
+        keep_alive: get(mqtt::PropertyCode::ServerKeepAlive).and_then(|p| p.get_u16()),
+        session_expiry: get(mqtt::PropertyCode::SessionExpiryInterval).and_then(|p| p.get_u32()),
     }
 }
 
-fn subscribe(client: &mqtt::AsyncClient, version: Version, filters: &[String]) -> Result<(), ClientError> {
+fn subscribe(
+    client: &mqtt::AsyncClient,
+    version: Version,
+    subscriptions: &[Subscription],
+) -> Result<(), ClientError> {
+    let filters: Vec<&str> = subscriptions.iter().map(|subscription| subscription.filter.as_str()).collect();
     let qos = vec![1; filters.len()];
     let token = if version == Version::V5 {
-        // Retain As Published: a live copy of a retained command must show that it is one.
-        let options = mqtt::SubscribeOptions::new(false, true, mqtt::RetainHandling::SendRetainedOnSubscribe);
-        client.subscribe_many_with_options(filters, &qos, &vec![options; filters.len()], None)
+        let options: Vec<_> = subscriptions
+            .iter()
+            .map(|subscription| {
+                let handling = if subscription.retained {
+                    mqtt::RetainHandling::SendRetainedOnSubscribe
+                } else {
+                    mqtt::RetainHandling::DontSendRetained
+                };
+                // Retain As Published: a live copy of a retained command must show that it is one.
+                mqtt::SubscribeOptions::new(subscription.no_local, true, handling)
+            })
+            .collect();
+        let mut properties = mqtt::Properties::new();
+        if let Some(identifier) = subscriptions.iter().find_map(|subscription| subscription.identifier) {
+            let code = mqtt::PropertyCode::SubscriptionIdentifier;
+            push(&mut properties, mqtt::Property::new_int(code, i32::try_from(identifier).unwrap_or(1)));
+        }
+        client.subscribe_many_with_options(&filters, &qos, &options, properties)
     } else {
-        client.subscribe_many(filters, &qos)
+        client.subscribe_many(&filters, &qos)
     };
-    let response =
-        token.wait_for(Duration::from_secs(10)).map_err(|error| ClientError::Lost(error.to_string()))?;
+    let response = token.wait_for(ANSWER).map_err(|error| ClientError::Lost(error.to_string()))?;
     let granted = response.subscribe_many_response().unwrap_or_default();
+    if granted.len() < filters.len() {
+        return Err(ClientError::Lost("the broker did not answer every subscription".to_owned()));
+    }
     match filters.iter().zip(granted).find(|(_, granted)| *granted >= 0x80) {
         Some((filter, code)) => Err(ClientError::Denied(format!("subscription to {filter}, code {code}"))),
         None => Ok(()),
     }
 }
 
-fn outgoing(message: Outgoing, version: Version) -> mqtt::Message {
+fn outgoing(message: Outgoing, delay: Option<Duration>, version: Version) -> mqtt::Message {
     let builder = mqtt::MessageBuilder::new()
         .topic(message.topic)
         .payload(message.payload)
         .qos(i32::from(message.qos))
         .retained(message.retain);
-    if version != Version::V5 || (message.expiry.is_none() && message.correlation.is_none()) {
+    let is_plain = message.expiry.is_none() && message.correlation.is_none() && message.marks.is_none();
+    if version != Version::V5 || (is_plain && delay.is_none()) {
         return builder.finalize();
     }
     let mut properties = mqtt::Properties::new();
-    if let Some(expiry) = message.expiry {
-        let seconds = u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX);
-        push(&mut properties, mqtt::Property::new_u32(mqtt::PropertyCode::MessageExpiryInterval, seconds));
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    if let Some(expiry) = message.expiry.map(seconds) {
+        push(&mut properties, mqtt::Property::new_u32(mqtt::PropertyCode::MessageExpiryInterval, expiry));
+    }
+    if let Some(delay) = delay.map(seconds) {
+        push(&mut properties, mqtt::Property::new_u32(mqtt::PropertyCode::WillDelayInterval, delay));
     }
     if let Some(correlation) = &message.correlation {
         let value = correlation.to_vec();
         push(&mut properties, mqtt::Property::new_binary(mqtt::PropertyCode::CorrelationData, value));
     }
+    if let Some(marks) = &message.marks {
+        push_user_properties(&mut properties, &marks.user_properties);
+        if let Some(content_type) = &marks.content_type {
+            push(&mut properties, mqtt::Property::new_string(mqtt::PropertyCode::ContentType, content_type));
+        }
+        if let Some(is_text) = marks.payload_format {
+            let code = mqtt::PropertyCode::PayloadFormatIndicator;
+            push(&mut properties, mqtt::Property::new_byte(code, u8::from(is_text)));
+        }
+    }
     builder.properties(properties).finalize()
+}
+
+fn push_user_properties(properties: &mut mqtt::Properties, user: &[(String, String)]) {
+    for (key, value) in user {
+        let code = mqtt::PropertyCode::UserProperty;
+        push(properties, mqtt::Property::new_string_pair(code, key, value));
+    }
 }
 
 fn push(properties: &mut mqtt::Properties, property: mqtt::Result<mqtt::Property>) {

@@ -8,16 +8,16 @@ use tokio::time::{Instant, timeout};
 
 use super::Setup;
 use super::announce::announce;
-use super::client::{Client, ClientError, Connection, Options, Outgoing};
+use super::client::{Client, ClientError, Connection, Limits, Outgoing};
 use super::drain::Drain;
 use super::listen::{Marker, listen};
-use super::paho::confirmed;
+use super::tls::Peer;
 use super::topics::Topics;
-use super::wire::{Lost, Wire};
+use super::wire::Lost;
 use crate::buffer::Rewind;
 use crate::record::{Body, Name};
 use crate::session::Backoff;
-use crate::status::{FORMAT, State};
+use crate::status::State;
 
 /// While an outage is younger than this, waits stay short: most outages are.
 const YOUNG_OUTAGE: Duration = Duration::from_secs(5 * 60);
@@ -25,10 +25,10 @@ const YOUNG_OUTAGE: Duration = Duration::from_secs(5 * 60);
 const YOUNG_WAIT: Duration = Duration::from_secs(5);
 /// The shortest wait after a refusal: nothing changes until somebody mends it, and brokers ban the hasty.
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
-/// Addresses of one name that are tried in a row.
-const ADDRESSES: usize = 4;
 /// A connection that lasted this long was a good one: the next try is a first one again.
-const STABLE: Duration = Duration::from_secs(10);
+const STABLE: Duration = Duration::from_secs(60);
+/// After so many takeovers in a row somebody else has our id, and fights for it.
+const TAKEOVERS: u32 = 2;
 /// At an orderly stop, records in flight get this long to be acknowledged ...
 const SETTLE: Duration = Duration::from_secs(2);
 /// ... and the offline status this long to leave.
@@ -60,64 +60,31 @@ pub(super) struct Life {
     pub(super) tries: BTreeMap<Name, u32>,
     /// Since when there is no connection.
     pub(super) outage: Option<Instant>,
+    /// The broker of the present connection.
+    pub(super) server: String,
+    /// What TLS told of it.
+    pub(super) peer: Option<Peer>,
+    /// What it takes and decides.
+    pub(super) limits: Limits,
+    /// The client id that a broker gave us, since we have none.
+    pub(super) assigned: Option<String>,
+    /// Why no commands come.
+    pub(super) refused: Option<String>,
+    /// How often in a row another client took the session over.
+    pub(super) takeovers: u32,
 }
 
 impl Life {
-    /// Looks the name up and tries its addresses in turn.
-    pub(super) async fn connect(&self) -> Result<Connection, ClientError> {
-        let config = &self.setup.config;
-        let broker = format!("{}:{}", config.host, config.port);
-        // The resolver may never answer, and paho would hold its lock while it waits: so the name is looked up
-        // here, with a limit.
-        let found =
-            timeout(config.connect_timeout, tokio::net::lookup_host((config.host.as_str(), config.port)))
-                .await;
-        let addresses: Vec<_> = match found {
-            Ok(Ok(addresses)) => addresses.take(ADDRESSES).collect(),
-            Ok(Err(error)) => return Err(ClientError::Unreachable(format!("{broker}: {error}"))),
-            Err(_) => {
-                return Err(ClientError::Unreachable(format!("{broker}: the name look-up gives no answer")));
-            }
-        };
-        let mut failed = ClientError::Unreachable(format!("{broker}: the name has no address"));
-        for address in addresses {
-            let wire = match Wire::open(address, config.connect_timeout).await {
-                Ok(wire) => wire,
-                Err(error) => {
-                    failed = ClientError::Unreachable(format!("{broker} ({address}): {error}"));
-                    continue;
-                }
-            };
-            let (lost, _) = watch::channel(None);
-            let options = Options {
-                uri: wire.uri(),
-                lost: lost.clone(),
-                version: config.version,
-                client_id: config.client_id.clone(),
-                username: config.username.clone(),
-                password: config.password.clone(),
-                keep_alive: config.keep_alive,
-                clean_start: config.clean_start,
-                session_expiry: config.session_expiry,
-                connect_timeout: config.connect_timeout,
-                will: self.gateway_status(State::Offline, Some("connection lost")),
-            };
-            actix::spawn(wire.carry(lost));
-            match self.client.connect(options).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed)
-    }
-
     /// One life of a connection.
     pub(super) async fn session(&mut self, connection: Connection, stop: &mut watch::Receiver<bool>) -> End {
         let Connection { session_present, limits, inbox, lost } = connection;
         let mut broken = lost.subscribe();
-        tracing::info!(
-            host = %self.setup.config.host, port = self.setup.config.port, session_present, "connected to the broker"
-        );
+        tracing::info!(broker = self.server, session_present, "connected to the broker");
+        self.assigned = limits.client_id.clone().or(self.assigned.take());
+        self.limits = limits.clone();
+        self.refused = None;
+        self.compare();
+        self.tell(session_present).await;
         let connected = Instant::now();
         self.outage = None;
         if !session_present {
@@ -136,10 +103,10 @@ impl Life {
         let window =
             usize::from(self.setup.config.max_inflight.min(limits.receive_maximum.unwrap_or(u16::MAX)));
         let mut drain =
-            Drain::new(&self.setup, &self.topics, &self.client, limits, window, newest, &self.tries);
+            Drain::new(&self.setup, &self.topics, &self.client, &limits, window, newest, &self.tries);
         let mut announced = self.announced;
         let end = {
-            let announce = announce(&self.setup, &self.topics, &self.client, limits, &mut announced);
+            let announce = announce(&self.setup, &self.topics, &self.client, &limits, &mut announced);
             let listen = listen(&self.setup, &self.topics, inbox, marker);
             tokio::select! {
                 biased;
@@ -178,12 +145,13 @@ impl Life {
     /// Lets the connection go without DISCONNECT, so that the broker publishes the will.
     fn ended(&mut self, error: ClientError, connected: Instant, lost: &Lost) -> End {
         // The wire is cut first, because paho says DISCONNECT when a client goes, and then there is no will.
-        lost.send_replace(Some(error.to_string()));
+        lost.send_replace(Some(error.clone()));
         self.client.abandon();
         // A connection that was thrown out at once is no success: two clients of one id would chase each
         // other as fast as the network allows.
         if connected.elapsed() > STABLE {
             self.backoff.reset();
+            self.takeovers = 0;
         }
         End::Lost(error)
     }
@@ -195,10 +163,14 @@ impl Life {
         let newest = self.setup.rewind.send(Rewind).await.map_err(gone)?;
         let mut messages = vec![self.gateway_status(State::Online, None)];
         if self.setup.commands.is_some() && !(session_present && self.has_subscribed) {
-            match self.client.subscribe(self.topics.filters().to_vec()).await {
+            match self.client.subscribe(self.topics.subscriptions(&self.limits)).await {
                 Ok(()) => self.has_subscribed = true,
                 // Readings do not depend on it.
-                Err(error @ ClientError::Denied(_)) => tracing::error!(%error, "no commands will come"),
+                Err(error @ ClientError::Denied(_)) => {
+                    tracing::error!(%error, "no commands will come");
+                    self.refused = Some(error.to_string());
+                    self.tell(session_present).await;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -207,56 +179,21 @@ impl Life {
             self.marks += 1;
             let payload = Body::new().with("run", &self.setup.run).with("mark", &self.marks).object();
             marker = Some(Marker::new(payload.clone()));
-            messages.push(Outgoing {
-                topic: self.topics.marker(),
-                payload,
-                qos: 1,
-                retain: false,
-                expiry: None,
-                correlation: None,
-            });
+            messages.push(Outgoing { topic: self.topics.marker(), payload, qos: 1, ..Outgoing::default() });
         }
-        for delivery in self.client.publish(messages).await? {
-            confirmed(delivery.await)?;
-        }
+        self.say(messages).await?;
         Ok((marker, newest))
     }
 
     async fn farewell(&self) {
         let status = vec![self.gateway_status(State::Offline, Some("stopped"))];
-        let said = async {
-            for delivery in self.client.publish(status).await? {
-                confirmed(delivery.await)?;
-            }
-            Ok::<(), ClientError>(())
-        };
-        match timeout(FAREWELL, said).await {
+        match timeout(FAREWELL, self.say(status)).await {
             Ok(Ok(())) => tracing::info!("said offline to the broker"),
             Ok(Err(error)) => tracing::warn!(%error, "the broker was not told that the gateway stops"),
             Err(_) => tracing::warn!("the broker was not told that the gateway stops: no answer"),
         }
         if let Err(error) = timeout(FAREWELL, self.client.disconnect()).await {
             tracing::debug!(%error, "DISCONNECT");
-        }
-    }
-
-    /// The retained status of the gateway itself; also its last will.
-    fn gateway_status(&self, state: State, reason: Option<&str>) -> Outgoing {
-        let mut body = Body::new().with("format", &FORMAT).with("state", state.name());
-        if let Some(reason) = reason {
-            body = body.with("reason", reason);
-        }
-        body = body.with_time(self.setup.clock.now()).with("run", &self.setup.run);
-        if state == State::Online {
-            body = body.with("version", env!("CARGO_PKG_VERSION"));
-        }
-        Outgoing {
-            topic: self.topics.status(),
-            payload: body.object(),
-            qos: 1,
-            retain: true,
-            expiry: None,
-            correlation: None,
         }
     }
 
@@ -269,7 +206,17 @@ impl Life {
         if outage < YOUNG_OUTAGE {
             wait = wait.min(YOUNG_WAIT);
         }
-        if matches!(error, ClientError::Refused(_) | ClientError::Denied(_)) {
+        if let ClientError::TakenOver(_) = error {
+            self.takeovers += 1;
+        }
+        if self.takeovers >= TAKEOVERS {
+            tracing::error!(
+                takeovers = self.takeovers,
+                "two clients with one id throw each other out; give each gateway its own gateway.id or mqtt.client_id"
+            );
+        }
+        let is_contest = self.takeovers >= TAKEOVERS;
+        if is_contest || matches!(error, ClientError::Refused(_) | ClientError::Denied(_)) {
             wait = wait.max(REFUSED_WAIT);
         }
         if first {
@@ -281,6 +228,6 @@ impl Life {
     }
 }
 
-fn lost_by(reason: Option<&Option<String>>) -> ClientError {
-    ClientError::Lost(reason.and_then(Clone::clone).unwrap_or_else(|| "the client is gone".to_owned()))
+fn lost_by(reason: Option<&Option<ClientError>>) -> ClientError {
+    reason.and_then(Clone::clone).unwrap_or_else(|| ClientError::Lost("the client is gone".to_owned()))
 }

@@ -1,6 +1,12 @@
 //! Every topic string, built and parsed.
 
-use crate::point::DeviceId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::client::{Limits, Marks, Subscription};
+use super::paho::IDENTIFIER;
+use crate::config::{Layout, MqttConfig, Version};
+use crate::point::{DeviceId, LinkId};
 use crate::record::Topic;
 use crate::status::Aspect;
 
@@ -8,6 +14,13 @@ use crate::status::Aspect;
 #[derive(Clone, Debug)]
 pub struct Topics {
     prefix: String,
+    /// Of readings; `{link}`, `{device}` and `{point}` are still to be filled in.
+    readings: String,
+    /// Of a reading.
+    reading: String,
+    links: BTreeMap<DeviceId, LinkId>,
+    group: Option<String>,
+    marks: Option<Arc<Marks>>,
 }
 
 /// What a message from the broker is for.
@@ -20,10 +33,46 @@ pub(super) enum Inbound {
 }
 
 impl Topics {
-    /// Below this prefix.
+    /// Below this prefix, everything else as it is by default.
     #[must_use]
-    pub fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned() }
+    pub fn below(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            readings: format!("{prefix}/{{device}}/readings"),
+            reading: format!("{prefix}/{{device}}/readings/{{point}}"),
+            links: BTreeMap::new(),
+            group: None,
+            marks: None,
+        }
+    }
+
+    /// As the configuration has them.
+    #[must_use]
+    pub(super) fn new(config: &MqttConfig, links: BTreeMap<DeviceId, LinkId>) -> Self {
+        let readings = config.topic.clone();
+        let has_point = readings.contains("{point}");
+        let reading = if has_point { readings.clone() } else { format!("{readings}/{{point}}") };
+        let marks = Marks {
+            user_properties: config.user_properties.clone(),
+            content_type: config.content_type.clone(),
+            payload_format: config.payload_format,
+        };
+        let has_marks = !marks.user_properties.is_empty()
+            || marks.content_type.is_some()
+            || marks.payload_format.is_some();
+        Self {
+            prefix: config.prefix.clone(),
+            readings: if config.layout == Layout::Point { reading.clone() } else { readings },
+            reading,
+            links,
+            group: config.shared_subscription.clone(),
+            marks: (has_marks && config.version == Version::V5).then(|| Arc::new(marks)),
+        }
+    }
+
+    /// What every publish bears.
+    pub(super) fn marks(&self) -> Option<Arc<Marks>> {
+        self.marks.clone()
     }
 
     /// Where a record goes.
@@ -31,13 +80,19 @@ impl Topics {
     pub fn of(&self, topic: &Topic) -> String {
         let prefix = &self.prefix;
         match topic {
-            Topic::Readings(device) => format!("{prefix}/{device}/readings"),
-            Topic::Reading(device, point) => format!("{prefix}/{device}/readings/{point}"),
+            // A device that is configured no more may still have records from before.
+            Topic::Readings(device) => self.fill(&self.readings, device, "all"),
+            Topic::Reading(device, point) => self.fill(&self.reading, device, point.as_str()),
             Topic::Reply(None) => format!("{prefix}/reply"),
             Topic::Reply(Some(device)) => format!("{prefix}/{device}/reply"),
             Topic::Event => format!("{prefix}/event"),
             Topic::Response(topic) => topic.clone(),
         }
+    }
+
+    fn fill(&self, template: &str, device: &DeviceId, point: &str) -> String {
+        let link = self.links.get(device).map_or("none", LinkId::as_str);
+        template.replace("{link}", link).replace("{device}", device.as_str()).replace("{point}", point)
     }
 
     /// The retained state of the gateway, and the topic of its last will.
@@ -62,10 +117,31 @@ impl Topics {
         format!("{}/marker", self.prefix)
     }
 
-    /// What the gateway subscribes to.
+    /// What the gateway subscribes to, as far as the broker can.
     #[must_use]
-    pub(super) fn filters(&self) -> [String; 3] {
-        [format!("{}/command", self.prefix), format!("{}/+/command", self.prefix), self.marker()]
+    pub(super) fn subscriptions(&self, limits: &Limits) -> Vec<Subscription> {
+        let prefix = &self.prefix;
+        let mut commands = vec![format!("{prefix}/command")];
+        if limits.wildcards_unavailable {
+            commands.extend(self.links.keys().map(|device| format!("{prefix}/{device}/command")));
+        } else {
+            commands.push(format!("{prefix}/+/command"));
+        }
+        let group = self.group.as_ref().filter(|_| !limits.shared_unavailable);
+        let identifier = (!limits.identifiers_unavailable).then_some(IDENTIFIER);
+        let command = |filter: String| Subscription {
+            filter: match group {
+                Some(group) => format!("$share/{group}/{filter}"),
+                None => filter,
+            },
+            // A shared subscription must not ask for it (MQTT 5.0, 3.8.3.1).
+            no_local: group.is_none(),
+            retained: true,
+            identifier,
+        };
+        // The mark comes back to nobody but us.
+        let marker = Subscription { filter: self.marker(), no_local: false, retained: false, identifier };
+        commands.into_iter().map(command).chain([marker]).collect()
     }
 
     /// What a message on `topic` is for; `None` when it is for nobody here.
@@ -99,9 +175,44 @@ pub(super) fn is_response_topic(topic: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn below(prefix: &str) -> Topics {
+        let links = [(DeviceId::new("boiler").unwrap(), LinkId::new("plc").unwrap())].into();
+        Topics { links, ..Topics::below(prefix) }
+    }
+
+    fn filters(topics: &Topics, limits: &Limits) -> Vec<String> {
+        topics.subscriptions(limits).into_iter().map(|subscription| subscription.filter).collect()
+    }
+
+    #[test]
+    fn subscriptions_are_what_the_broker_can() {
+        let mut topics = below("p");
+        let all = Limits::default();
+        assert_eq!(filters(&topics, &all), ["p/command", "p/+/command", "p/marker"]);
+        let few = Limits { wildcards_unavailable: true, ..Limits::default() };
+        assert_eq!(filters(&topics, &few), ["p/command", "p/boiler/command", "p/marker"]);
+        topics.group = Some("g".to_owned());
+        assert_eq!(filters(&topics, &all), ["$share/g/p/command", "$share/g/p/+/command", "p/marker"]);
+        assert!(topics.subscriptions(&all).iter().all(|subscription| !subscription.no_local));
+        let none = Limits { shared_unavailable: true, ..Limits::default() };
+        assert_eq!(filters(&topics, &none), ["p/command", "p/+/command", "p/marker"]);
+    }
+
+    #[test]
+    fn templates_are_filled_in() {
+        let mut topics = below("p");
+        topics.readings = "site/{link}/{device}".to_owned();
+        topics.reading = "site/{link}/{device}/{point}".to_owned();
+        let [boiler, gone] = ["boiler", "gone"].map(|id| DeviceId::new(id).unwrap());
+        assert_eq!(topics.of(&Topic::Readings(boiler.clone())), "site/plc/boiler");
+        assert_eq!(topics.of(&Topic::Readings(gone)), "site/none/gone");
+        let point = crate::point::PointId::new("flow").unwrap();
+        assert_eq!(topics.of(&Topic::Reading(boiler, point)), "site/plc/boiler/flow");
+    }
+
     #[test]
     fn commands_are_told_from_everything_else() {
-        let topics = Topics::new("fieldgate/plant-7");
+        let topics = below("fieldgate/plant-7");
         let boiler = DeviceId::new("boiler").unwrap();
         assert_eq!(topics.parse("fieldgate/plant-7/boiler/command"), Some(Inbound::Command(Some(boiler))));
         assert_eq!(topics.parse("fieldgate/plant-7/command"), Some(Inbound::Command(None)));

@@ -7,15 +7,19 @@
 //! them up under a lock.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpStream, UnixListener, UnixStream, tcp};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
+
+use super::client::ClientError;
+use super::dial::Boxed;
+use super::guard::Guard;
+use super::password::Splice;
 
 /// Bytes carried at a time.
 const BUFFER: usize = 16 << 10;
@@ -23,12 +27,11 @@ const BUFFER: usize = 16 << 10;
 const ACCEPT: Duration = Duration::from_secs(30);
 
 /// Turns into the reason when the connection is lost.
-pub(super) type Lost = watch::Sender<Option<String>>;
+pub(super) type Lost = watch::Sender<Option<ClientError>>;
 
 /// A connection to the broker that waits for paho.
-#[derive(Debug)]
 pub(super) struct Wire {
-    broker: TcpStream,
+    broker: Boxed,
     listener: UnixListener,
     socket: SocketFile,
 }
@@ -46,11 +49,8 @@ impl Drop for SocketFile {
 }
 
 impl Wire {
-    /// Connects to the broker within `limit`.
-    pub(super) async fn open(address: SocketAddr, limit: Duration) -> io::Result<Self> {
-        let broker =
-            timeout(limit, TcpStream::connect(address)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        broker.set_nodelay(true)?;
+    /// Lays a wire over this stream.
+    pub(super) fn over(broker: Boxed) -> io::Result<Self> {
         let (listener, socket) = listen()?;
         Ok(Self { broker, listener, socket })
     }
@@ -61,7 +61,7 @@ impl Wire {
     }
 
     /// Carries both ways until paho has closed its end.
-    pub(super) async fn carry(self, lost: Lost) {
+    pub(super) async fn carry(self, lost: Lost, mut guard: Guard, splice: Option<Splice>) {
         let Self { broker, listener, socket } = self;
         let paho = timeout(ACCEPT, accept(&listener)).await;
         drop((listener, socket));
@@ -70,32 +70,49 @@ impl Wire {
             return;
         };
         let (mut from_paho, mut to_paho) = paho.into_split();
-        let (mut from_broker, mut to_broker) = broker.into_split();
+        let (mut from_broker, mut to_broker) = tokio::io::split(broker);
         let mut answered = false;
         let mut cut = lost.subscribe();
         let reason = tokio::select! {
             biased;
-            _ = cut.wait_for(Option::is_some) => String::new(),
-            ended = up(&mut from_paho, &mut to_broker) => match ended {
-                Ok(()) => return,
-                Err(error) => error.to_string(),
+            _ = cut.wait_for(Option::is_some) => None,
+            ended = up(&mut from_paho, &mut to_broker, splice) => match ended {
+                // paho has gone by itself; a WebSocket and TLS want to be told.
+                Ok(()) => {
+                    drop(to_broker.shutdown().await);
+                    return;
+                }
+                Err(error) => Some(broken(&error)),
             },
-            ended = down(&mut from_broker, &mut to_paho, &mut answered) => match ended {
-                Ok(()) => "closed by the broker".to_owned(),
-                Err(error) => error.to_string(),
-            },
+            error = down(&mut from_broker, &mut to_paho, &mut guard, &mut answered) => Some(error),
         };
         drop((from_broker, to_broker));
-        lost.send_if_modified(|lost| {
-            let is_first = lost.is_none();
-            lost.get_or_insert(reason);
-            is_first
-        });
+        if let Some(reason) = reason {
+            lost.send_if_modified(|lost| {
+                let is_first = lost.is_none();
+                lost.get_or_insert(reason);
+                is_first
+            });
+        }
         // Before the broker's first answer nothing was published, and paho has to see that its connect failed.
         if answered {
             swallow(&mut from_paho).await;
         }
         drop(to_paho);
+    }
+}
+
+/// With TLS 1.3 a broker tells only after the handshake that it does not take our certificate (RFC 8446, 4.4.2).
+fn broken(error: &io::Error) -> ClientError {
+    let text = error.to_string();
+    match text.split_once("alert") {
+        Some((_, alert)) => {
+            let alert = alert.split(':').next().unwrap_or_default().trim();
+            ClientError::Refused(format!(
+                "TLS: it ends the connection: {alert}; see mqtt.tls.cert and mqtt.tls.key"
+            ))
+        }
+        None => ClientError::Lost(text),
     }
 }
 
@@ -128,26 +145,56 @@ async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
     }
 }
 
-async fn up(from: &mut OwnedReadHalf, to: &mut tcp::OwnedWriteHalf) -> io::Result<()> {
+async fn up(
+    from: &mut OwnedReadHalf,
+    to: &mut WriteHalf<Boxed>,
+    mut splice: Option<Splice>,
+) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let length = from.read(&mut buffer).await?;
         let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
             return Ok(());
         };
-        to.write_all(bytes).await?;
+        if let Some(first) = &mut splice {
+            let Some(mut connect) = first.pass(bytes) else { continue };
+            let sent = to.write_all(&connect).await;
+            zeroize::Zeroize::zeroize(&mut connect);
+            sent?;
+            splice = None;
+        } else {
+            to.write_all(bytes).await?;
+        }
+        to.flush().await?;
     }
 }
 
-async fn down(from: &mut tcp::OwnedReadHalf, to: &mut OwnedWriteHalf, answered: &mut bool) -> io::Result<()> {
+async fn down(
+    from: &mut ReadHalf<Boxed>,
+    to: &mut OwnedWriteHalf,
+    guard: &mut Guard,
+    answered: &mut bool,
+) -> ClientError {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let length = from.read(&mut buffer).await?;
-        let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
-            return Ok(());
+        let length = match from.read(&mut buffer).await {
+            Ok(length) => length,
+            Err(error) => return broken(&error),
         };
+        let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
+            return ClientError::Lost("closed by the broker".to_owned());
+        };
+        let whole = match guard.pass(bytes) {
+            Ok(whole) => whole,
+            Err(error) => return error,
+        };
+        if whole.is_empty() {
+            continue;
+        }
         *answered = true;
-        to.write_all(bytes).await?;
+        if let Err(error) = to.write_all(&whole).await {
+            return ClientError::Lost(error.to_string());
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn export(
     wanted: Wanted,
 ) -> Result<Exit, BufferError> {
     let visit = Visit::open(&subject.path)?;
-    let topics = Topics::new(&subject.prefix);
+    let topics = Topics::below(&subject.prefix);
     let mut out = BufWriter::new(io::stdout().lock());
     if format == Format::Csv {
         let more = if shelf == Shelf::Aside { ",reason,at" } else { "" };

@@ -1,0 +1,63 @@
+//! Through an HTTP proxy (RFC 9110, 9.3.6 CONNECT).
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::client::ClientError;
+use super::dial::{Boxed, place};
+use crate::config::{ProxyConfig, Server};
+
+/// Longest answer of a proxy.
+const ANSWER: usize = 8 << 10;
+
+/// Asks the proxy for a tunnel to the broker.
+pub(super) async fn tunnel(
+    mut stream: Boxed,
+    proxy: &ProxyConfig,
+    server: &Server,
+) -> Result<Boxed, ClientError> {
+    let via = place(&proxy.host, proxy.port);
+    let lost = |error: std::io::Error| ClientError::Unreachable(format!("the proxy {via}: {error}"));
+    let target = place(&server.host, server.port);
+    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
+    if let Some(username) = &proxy.username {
+        let mut credentials = format!("{username}:").into_bytes();
+        if let Some(password) = &proxy.password {
+            let secret = password.read().map_err(ClientError::Refused)?;
+            credentials.extend_from_slice(secret.expose());
+        }
+        let line = format!("Proxy-Authorization: Basic {}\r\n", BASE64_STANDARD.encode(&credentials));
+        zeroize::Zeroize::zeroize(&mut credentials);
+        request.extend_from_slice(line.as_bytes());
+    }
+    request.extend_from_slice(b"\r\n");
+    let sent = stream.write_all(&request).await;
+    zeroize::Zeroize::zeroize(&mut request);
+    sent.map_err(lost)?;
+    stream.flush().await.map_err(lost)?;
+
+    let mut answer = Vec::new();
+    // Byte by byte: what follows the empty line belongs to the broker.
+    while !answer.ends_with(b"\r\n\r\n") {
+        if answer.len() >= ANSWER {
+            return Err(ClientError::Unreachable(format!("the proxy {via} answers without an end")));
+        }
+        answer.push(stream.read_u8().await.map_err(lost)?);
+    }
+    let text = String::from_utf8_lossy(&answer);
+    let line = text.lines().next().unwrap_or_default();
+    let mut words = line.splitn(3, ' ');
+    let (version, code) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    if !version.starts_with("HTTP/1.") {
+        return Err(ClientError::Unreachable(format!("the proxy {via} does not speak HTTP")));
+    }
+    match code.parse::<u16>() {
+        Ok(200..=299) => Ok(stream),
+        Ok(407) => Err(ClientError::Refused(format!(
+            "the proxy {via} wants other credentials (407); see mqtt.proxy_username and mqtt.proxy_password"
+        ))),
+        Ok(403) => Err(ClientError::Refused(format!("the proxy {via} does not allow {target} (403)"))),
+        _ => Err(ClientError::Unreachable(format!("the proxy {via} does not reach {target}: {line:?}"))),
+    }
+}
