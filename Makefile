@@ -52,6 +52,6 @@ lint: ## formatting and clippy, as CI wants them
 deny: ## licences, sources and advisories of the dependencies (needs cargo-deny)
 	$(CARGO) deny --locked check
 
-clean: ## remove what was built and the tests' Python folder
+clean: ## remove what was built and the folders of the tests' peers
 	$(CARGO) clean
-	rm -rf .venv
+	rm -rf .venv tests/peers/node_modules

@@ -8,41 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fieldgate::config::{Environment, load_with};
-use proptest::prelude::*;
-
 /// What must never be shown.
 const CANARY: &str = "hunter2";
 
 /// A configuration without fault, for the cases that add one.
-const GOOD: &str = r#"
-[gateway]
-id = "test"
-[mqtt]
-url = "mqtt://127.0.0.1"
-[links.plc]
-driver = "modbus-tcp"
-address = "127.0.0.1"
-[links.bus]
-driver = "modbus-rtu"
-path = "/nonexistent/bus"
-[links.scale]
-driver = "serial"
-path = "/nonexistent/scale"
-frame = { end = "\r\n" }
-[links.sim]
-driver = "simulator"
-[devices.boiler]
-link = "plc"
-address = 1
-[devices.boiler.points]
-temp = { address = "input:100", type = "i16" }
-[devices.scale]
-link = "scale"
-request = "W"
-decode = { regex = '^(?<weight>[0-9.]+)kg$' }
-points.weight = { address = "weight", type = "f64" }
-"#;
+const GOOD: &str = include_str!("config_good.toml");
 
 /// What every case has in its environment.
 const VARIABLES: [(&str, &str); 2] = [("EMPTY", ""), ("PW", CANARY)];
@@ -130,7 +100,7 @@ fn each_fault_names_key_place_and_help_and_no_secret() {
             wrong.push(format!("{case}came to {}:\n{}", outcome.code, outcome.stderr));
         }
     }
-    assert!(count > 130, "only {count} cases were read");
+    assert!(count > 240, "only {count} cases were read");
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
@@ -207,10 +177,18 @@ fn a_secret_that_others_can_reach_is_refused() {
         assert!(told, "{mode:o}: {}{}", outcome.stdout, outcome.stderr);
     }
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
-    for content in ["", "\n", "a\0b"] {
+    // A password may be bytes, but not a text that an editor saved in another way than everybody reads it.
+    for (content, code) in [
+        (&b""[..], 78),
+        (b"\n", 78),
+        (b"\xef\xbb\xbfhunter2", 78),
+        (b"\xff\xfeh\0u\0n\0", 78),
+        (b"\xffhunter2\0\n", 0),
+    ] {
         fs::write(&secret, content).unwrap();
         let outcome = check(&main_file(&folder), &[]);
-        assert_eq!(outcome.code, 78, "{content:?}");
+        assert_eq!(outcome.code, code, "{content:?}: {}", outcome.stderr);
+        assert!(!outcome.stdout.contains(CANARY) && !outcome.stderr.contains(CANARY), "{content:?}");
     }
 }
 
@@ -229,64 +207,4 @@ fn depth_is_refused_not_fatal() {
     }
     let name = format!("FIELDGATE_{}A", "A__".repeat(20_000));
     assert_eq!(check(&main_file(&folder("")), &[(&name, "1")]).code, 78);
-}
-
-/// Pieces that turn one configuration into another kind of wrong.
-const PIECES: [&str; 20] = [
-    "\"",
-    "'",
-    "[",
-    "]",
-    "{",
-    "}",
-    "=",
-    ".",
-    "\n",
-    "-1",
-    "0",
-    "9999999999999999999",
-    "1e400",
-    "nan",
-    "true",
-    "\\u0000",
-    "\u{7f}",
-    "[devices.boiler.points.temp]\n",
-    "ö",
-    "''",
-];
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_mutation_is_fatal(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, any::<prop::sample::Index>()), 1..6),
-        stray in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
-    ) {
-        let mut text = GOOD.to_owned();
-        for (at, kind, piece) in edits {
-            let at = at.index(text.len());
-            let at = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-            let end = (at + 1..=text.len()).find(|end| text.is_char_boundary(*end)).unwrap_or(at);
-            match kind {
-                0 => text.insert_str(at, PIECES[piece.index(PIECES.len())]),
-                1 => text.replace_range(at..end, PIECES[piece.index(PIECES.len())]),
-                _ => text.replace_range(at..end, ""),
-            }
-        }
-        let mut bytes = text.into_bytes();
-        if let Some((at, byte)) = stray {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("main.toml");
-        fs::write(&file, bytes).unwrap();
-        if let Err(error) = load_with(&[file], &Environment::new()) {
-            prop_assert!(!error.faults.is_empty());
-            for fault in error.faults {
-                prop_assert!(!fault.what.contains('\n') && fault.help.is_some(), "{}", fault);
-            }
-        }
-    }
 }

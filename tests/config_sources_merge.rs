@@ -46,7 +46,7 @@ fn the_last_source_wins_and_tables_merge() {
     ]);
     let (config, _) = load(&folder, &["a.toml", "b.toml"], &[("FIELDGATE_MQTT__MAX_INFLIGHT", "4")]);
     assert_eq!(config.gateway.id, "a");
-    assert_eq!(config.mqtt.host, "a");
+    assert_eq!(config.mqtt.servers[0].to_string(), "a:1883");
     assert_eq!(config.mqtt.username.as_deref(), Some("b"));
     assert_eq!(config.mqtt.qos, 2);
     assert_eq!(config.mqtt.max_inflight, 4);
@@ -120,7 +120,7 @@ fn a_secret_is_replaced_not_merged() {
         ],
     );
     let password = config.mqtt.password.as_ref().unwrap();
-    assert_eq!(password.expose(), "from the credential");
+    assert_eq!(password.read().unwrap().text(), Some("from the credential"));
     assert!(!format!("{config:?}{effective:?}").contains("from the credential"));
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fieldgate::config::{Config, Effective, Environment, load_with};
@@ -37,7 +38,7 @@ fn uncommented(text: &str) -> String {
 fn the_demo_loads() {
     let environment = BTreeMap::from([("FIELDGATE_MQTT__URL".into(), "mqtt://127.0.0.1:18830".into())]);
     let (config, _) = load(&folder().join("demo.toml"), &environment);
-    assert_eq!(config.mqtt.port, 18830);
+    assert_eq!(config.mqtt.servers[0].to_string(), "127.0.0.1:18830");
     assert_eq!(config.links.len(), 4);
     assert_eq!(config.devices.len(), 4);
     assert_eq!(config.warnings, Vec::<String>::new());
@@ -85,18 +86,103 @@ fn the_commented_keys_exist_and_hold_the_defaults() {
     let (full, bare) = (full.to_json(), load(&bare, &url()).1.to_json());
     for section in ["log", "buffer", "mqtt", "commands", "web"] {
         let mut said = full[section].clone();
-        for (key, gateway) in [("client_id", "fieldgate-{}"), ("prefix", "fieldgate/{}")] {
+        for (key, gateway) in [
+            ("client_id", "fieldgate-{}"),
+            ("prefix", "fieldgate/{}"),
+            ("topic", "fieldgate/{}/{device}/readings"),
+        ] {
             if section == "mqtt" {
                 assert_eq!(said[key], gateway.replace("{}", "plant-7"));
                 said[key] = bare[section][key].clone();
             }
         }
-        if let Some(said) = said.as_object_mut() {
-            said.remove("username");
-        }
         assert_eq!(said, bare[section], "[{section}]");
     }
     assert_eq!(full["gateway"]["clock"], bare["gateway"]["clock"]);
+}
+
+/// What the main file shows of the uplink beyond the defaults, the examples that are set off from the rest, with
+/// their files in this folder; without these keys.
+fn examples(folder: &Path, without: &[&str]) -> String {
+    let text = fs::read_to_string(self::folder().join("fieldgate.toml")).unwrap();
+    let mut seen = Vec::new();
+    let mut kept = vec!["[mqtt]".to_owned()];
+    for line in text.lines().filter_map(|line| line.strip_prefix("#   ")) {
+        let key = line.split(" = ").next().unwrap();
+        // The password has three ways.
+        if !without.contains(&key) && (key == "qos" || !seen.contains(&key)) {
+            seen.push(key);
+            kept.push(line.replace("/etc/fieldgate", folder.to_str().unwrap()));
+        }
+    }
+    kept.join("\n")
+}
+
+#[test]
+fn the_examples_of_the_uplink_load() {
+    let alone = tempfile::tempdir().unwrap();
+    let (all, names) = (examples(alone.path(), &[]), examples(Path::new("/"), &[]));
+    for name in names.split("\"/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        // "//" begins the files of the folder "/".
+        let Some(name) = name.strip_prefix('/') else { continue };
+        let path = alone.path().join(name);
+        fs::write(&path, "secret").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    }
+    assert!(all.contains("[mqtt.tls]") && all.contains("[mqtt.will]"), "{all}");
+    for without in [&["pkcs12"][..], &["cert", "key"]] {
+        let file = alone.path().join("examples.toml");
+        fs::write(&file, examples(alone.path(), without)).unwrap();
+        let (config, effective) = load(&file, &Environment::new());
+        assert_eq!(config.mqtt.servers.len(), 2);
+        let wanted =
+            ["mqtt.proxy_password goes to proxy.example in plain text", "there is no enabled device"];
+        assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+        for (warning, wanted) in config.warnings.iter().zip(wanted) {
+            assert!(warning.starts_with(wanted), "{warning}");
+        }
+        // What stands there beside the paths are the defaults.
+        let tls = &effective.to_json()["mqtt"]["tls"];
+        let bare = load_with(&[&file], &[("FIELDGATE_MQTT__TLS".into(), "{}".into())].into()).unwrap().1;
+        for key in ["min_version", "verify", "insecure"] {
+            assert_eq!(tls[key], bare.to_json()["mqtt"]["tls"][key], "{key}");
+        }
+    }
+}
+
+/// The keys that the program knows in a table, as it tells somebody who wrote another one.
+fn known(table: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("main.toml");
+    fs::write(&file, format!("[{table}]\nzzzzzzzzzzzzzzzzzzzzzzzz = 1\n")).unwrap();
+    let url = [("FIELDGATE_MQTT__URL".into(), "wss://broker".into())].into();
+    let error = load_with(&[&file], &url).unwrap_err();
+    let keys = error.faults.iter().find_map(|fault| fault.help.as_deref()?.strip_prefix("known here: "));
+    keys.unwrap().split(", ").map(|key| key.trim_matches('`').to_owned()).collect()
+}
+
+#[test]
+fn every_known_key_stands_in_the_sample_and_in_the_reference() {
+    let sample = fs::read_to_string(folder().join("fieldgate.toml")).unwrap();
+    let reference = fs::read_to_string(folder().join("README.md")).unwrap();
+    let mut seen = 0;
+    for table in ["gateway", "log", "buffer", "mqtt", "mqtt.tls", "mqtt.will", "commands", "web"] {
+        let rows = reference.split(&format!("\n## `[{table}]`\n")).nth(1).unwrap();
+        let rows = rows.split("\n## ").next().unwrap();
+        let lines = sample.split(&format!("[{table}]")).nth(1).unwrap();
+        let lines = lines.split("\n[").next().unwrap().split("\n#   [").next().unwrap();
+        for key in known(table) {
+            let inner = format!("[{table}.{key}]");
+            let row = rows.contains(&format!("\n| `{key}` |"));
+            let section = reference.contains(&format!("\n## `{inner}`\n"));
+            assert!(row || section, "config/README.md has no row for {table}.{key}");
+            let shown = ["# ", "#   "].iter().any(|start| lines.contains(&format!("\n{start}{key} = ")));
+            let headed = sample.contains(&format!("\n#   {inner}\n"));
+            assert!(shown || headed, "fieldgate.toml has no {table}.{key}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 55, "only {seen} keys are known");
 }
 
 #[test]

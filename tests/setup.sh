@@ -37,6 +37,8 @@ missing_packages() {
         # A Debian python3 comes without the means to make a venv.
         python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
         has systemd-analyze || echo systemd
+        has node || echo nodejs
+        has npm || echo npm
     fi
 }
 
@@ -95,6 +97,20 @@ install_peers() {
     cp "$list" "$done"
 }
 
+# The peers in Node the same.
+install_node_peers() {
+    local list=tests/peers/package.json done=tests/peers/node_modules/package.json
+    if cmp -s "$list" "$done"; then return 0; fi
+    echo "setup: installing the Node peers into tests/peers/node_modules" >&2
+    rm -rf tests/peers/node_modules
+    (cd tests/peers && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error </dev/null >&2) ||
+        fail "npm could not install the list $list."
+    cp "$list" "$done"
+}
+
 check_rust
 install_packages
-if [ "$purpose" = test ]; then install_peers; fi
+if [ "$purpose" = test ]; then
+    install_peers
+    install_node_peers
+fi

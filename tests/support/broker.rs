@@ -103,8 +103,13 @@ impl Broker {
         format!("mqtt://127.0.0.1:{}", self.port)
     }
 
+    /// Its process, for its log.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("the broker does not run")
+    }
+
     fn signal(&self, signal: Signal) {
-        self.process.as_ref().expect("the broker does not run").signal(signal);
+        self.process().signal(signal);
     }
 
     fn file(&self) -> PathBuf {

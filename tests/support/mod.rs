@@ -12,6 +12,7 @@
 )]
 
 mod broker;
+pub mod certificates;
 pub mod collector;
 pub mod count;
 pub mod counted;
@@ -21,8 +22,11 @@ mod gateway;
 pub mod ledger;
 pub mod load;
 mod mqtt;
+pub mod node;
+pub mod packet;
 mod peers;
 mod process;
+pub mod recorder;
 pub mod relay;
 pub mod scripted;
 pub mod simulated;
@@ -41,7 +45,7 @@ use std::time::Duration;
 pub use self::{
     broker::Broker,
     gateway::{Gateway, boiler_device, boiler_units, fieldgate, head, head_at, scale_device},
-    mqtt::{Message, Records, Subscriber, publish},
+    mqtt::{Message, Records, Subscriber, publish, publish_at, uplink_status},
     peers::{ModbusPeer, Scale},
     process::Process,
 };
@@ -59,13 +63,21 @@ pub fn rounds(quick: usize, full: usize) -> usize {
 /// It lies below the range from which the kernel serves outgoing connections, so that it is still free when a
 /// broker comes back to it.
 pub fn free_port() -> u16 {
-    for attempt in 0..200_u32 {
-        let port = 15_000 + u16::try_from(RandomState::new().hash_one(attempt) % 15_000).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port between 15000 and 30000");
+    free_ports(1)[0]
+}
+
+/// As many of them, each another.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let random =
+        |attempt: u32| 15_000 + u16::try_from(RandomState::new().hash_one(attempt) % 15_000).unwrap();
+    // Each stays taken until all are found.
+    let taken: Vec<TcpListener> = (0..200)
+        .map(random)
+        .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+        .take(count)
+        .collect();
+    assert_eq!(taken.len(), count, "too few free ports between 15000 and 30000");
+    taken.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 
 /// A program that the tests need, also where it lies off a normal user's path.

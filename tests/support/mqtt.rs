@@ -1,7 +1,9 @@
 //! MQTT seen from outside: mosquitto's own clients.
 
 use std::cell::{Cell, RefCell};
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
 use std::process::Command;
 use std::time::Duration;
 
@@ -65,13 +67,18 @@ impl Subscriber {
 
     /// Subscribes with these arguments.
     pub fn with(broker: &Broker, filter: &str, arguments: &[&str]) -> Self {
+        Self::at(broker.port, filter, arguments)
+    }
+
+    /// The same at any broker of this machine.
+    pub fn at(port: u16, filter: &str, arguments: &[&str]) -> Self {
         // Into a pipe it would keep its lines back until a message comes.
         let mut command = Command::new(program("stdbuf"));
         command
             .arg("-oL")
             .arg(program("mosquitto_sub"))
             .args(["-h", "127.0.0.1", "-d", "-F", "%j", "-t", filter, "-p"])
-            .arg(broker.port.to_string())
+            .arg(port.to_string())
             .args(arguments);
         let process = Process::start(&format!("mosquitto_sub {filter}"), &mut command);
         process.wait_line("Subscribed (mid:", LIMIT);
@@ -130,13 +137,29 @@ impl Subscriber {
 
 /// Publishes one message with QoS 1 by `mosquitto_pub`; `arguments` may say more (`-V`, `-D`, `-r`).
 pub fn publish(broker: &Broker, topic: &str, payload: &str, arguments: &[&str]) {
+    publish_at(broker.port, topic, payload, arguments);
+}
+
+/// The same at any broker of this machine.
+pub fn publish_at(port: u16, topic: &str, payload: &str, arguments: &[&str]) {
     let output = Command::new(program("mosquitto_pub"))
         .args(["-h", "127.0.0.1", "-q", "1", "-t", topic, "-m", payload, "-p"])
-        .arg(broker.port.to_string())
+        .arg(port.to_string())
         .args(arguments)
         .output()
         .unwrap();
     assert!(output.status.success(), "mosquitto_pub: {output:?}");
+}
+
+/// What the gateway of this id says of its connection when it is asked for its `status`.
+pub fn uplink_status(broker: &Broker, watcher: &Subscriber, gateway: &str) -> Value {
+    // An id runs once.
+    let id = format!("status-{:x}", RandomState::new().hash_one(gateway));
+    let command = format!(r#"{{"id":"{id}","action":"status"}}"#);
+    publish(broker, &format!("fieldgate/{gateway}/command"), &command, &[]);
+    let mut reply =
+        watcher.wait_json(&format!("fieldgate/{gateway}/reply"), "the status", |json| json["id"] == *id);
+    reply["values"]["uplink"].take()
 }
 
 /// What arrived, by the names of the records.

@@ -8,14 +8,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::LIMIT;
+pub use super::packet::Packet;
+use super::packet::{framed, number};
 
-/// How it answers (MQTT 5.0). May be changed at any time.
+/// How it answers. May be changed at any time.
 #[derive(Clone, Debug, Default)]
 pub struct Script {
     /// Reason code of CONNACK.
     pub connack: u8,
-    /// Properties of CONNACK, encoded, without their length.
+    /// Properties of CONNACK, encoded, without their length (MQTT 5.0).
     pub connack_properties: Vec<u8>,
+    /// Sent, as it is, in place of CONNACK.
+    pub instead_of_connack: Option<Vec<u8>>,
+    /// Reason codes of SUBACK: for filters that contain this text.
+    pub suback: Vec<(&'static str, u8)>,
     /// The broker still has the session.
     pub session_present: bool,
     /// Reason codes of PUBACK: for topics that contain this text.
@@ -24,35 +30,6 @@ pub struct Script {
     pub withholds: bool,
     /// Sent, as it is, before each PUBACK.
     pub before_puback: Vec<u8>,
-}
-
-/// A packet that came.
-#[derive(Clone, Debug)]
-pub struct Packet {
-    /// The connection it came on, from 1.
-    pub connection: usize,
-    /// The first byte: type and flags.
-    pub head: u8,
-    /// The rest, without its length.
-    pub body: Vec<u8>,
-}
-
-impl Packet {
-    /// Its type, as the specification numbers them.
-    pub fn kind(&self) -> u8 {
-        self.head >> 4
-    }
-
-    /// The topic and the payload of a PUBLISH with MQTT 5.
-    pub fn published(&self) -> Option<(String, String)> {
-        if self.kind() != 3 {
-            return None;
-        }
-        let (topic, rest) = text(&self.body);
-        let rest = if self.head & 6 == 0 { rest } else { &rest[2..] };
-        let (length, used) = number(rest);
-        Some((topic, String::from_utf8_lossy(&rest[used + length..]).into_owned()))
-    }
 }
 
 /// The broker.
@@ -110,6 +87,14 @@ impl Scripted {
         }
     }
 
+    /// Cuts every connection, without a word.
+    pub fn cut(&self) {
+        for stream in lock(&self.state).streams.drain(..) {
+            // One of them may have gone.
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+    }
+
     /// Everything that came.
     pub fn packets(&self) -> Vec<Packet> {
         lock(&self.state).packets.clone()
@@ -160,13 +145,20 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, told: &Condvar) -> io::Res
         state.streams.push(stream.try_clone()?);
         state.connections
     };
+    let mut level = 0;
     loop {
         let mut head = [0];
         stream.read_exact(&mut head)?;
         let body = read_body(&mut stream)?;
-        let packet = Packet { connection, head: head[0], body };
-        let answer = answer(&packet, &lock(state).script);
-        lock(state).packets.push(packet);
+        let mut packet = Packet { connection, level, head: head[0], body };
+        if let Some(connect) = packet.connect() {
+            level = connect.level;
+            packet.level = level;
+        }
+        // Under the lock, so that what a test sends then comes behind the answer.
+        let mut state = lock(state);
+        let answer = answer(&packet, &state.script);
+        state.packets.push(packet);
         told.notify_all();
         match answer {
             Some(answer) => stream.write_all(&answer)?,
@@ -177,29 +169,39 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, told: &Condvar) -> io::Res
 
 /// What is sent back; nothing closes the connection.
 fn answer(packet: &Packet, script: &Script) -> Option<Vec<u8>> {
-    let body = &packet.body;
+    let (body, is_v5) = (&packet.body, packet.level == 5);
     Some(match packet.kind() {
         1 => {
+            if let Some(other) = &script.instead_of_connack {
+                return Some(other.clone());
+            }
             let mut answer = vec![u8::from(script.session_present), script.connack];
-            answer.push(u8::try_from(script.connack_properties.len()).unwrap());
-            answer.extend(&script.connack_properties);
+            if is_v5 {
+                answer.push(u8::try_from(script.connack_properties.len()).unwrap());
+                answer.extend(&script.connack_properties);
+            }
             framed(0x20, &answer)
         }
-        3 if packet.head & 6 == 2 && !script.withholds => {
-            let (topic, rest) = text(body);
-            let code =
-                script.puback.iter().find(|(part, _)| topic.contains(part)).map_or(0, |(_, code)| *code);
+        3 if packet.head & 6 != 0 && !script.withholds => {
+            let publish = packet.publish()?;
+            let code = script.puback.iter().find(|(part, _)| publish.topic.contains(part));
+            let [high, low] = publish.id.to_be_bytes();
             let mut answer = script.before_puback.clone();
-            answer.extend(framed(0x40, &[rest[0], rest[1], code, 0]));
+            let code = code.filter(|_| is_v5).map_or(0, |(_, code)| *code);
+            // A code of 0 need not be said; the first version has no place for it.
+            let codes: &[u8] = if is_v5 { &[high, low, code, 0] } else { &[high, low] };
+            answer.extend(framed(if publish.qos == 2 { 0x50 } else { 0x40 }, codes));
             answer
         }
+        6 => framed(0x70, &body[..2]),
         8 => {
-            let (length, used) = number(&body[2..]);
-            let mut filters = &body[2 + used + length..];
-            let mut answer = vec![body[0], body[1], 0];
-            while !filters.is_empty() {
-                answer.push(filters[text(filters).0.len() + 2] & 3);
-                filters = &text(filters).1[1..];
+            let mut answer = vec![body[0], body[1]];
+            if is_v5 {
+                answer.push(0);
+            }
+            for (filter, options) in packet.subscribe()?.1 {
+                let refused = script.suback.iter().find(|(part, _)| filter.contains(part));
+                answer.push(refused.map_or(options & 3, |(_, code)| *code));
             }
             framed(0x90, &answer)
         }
@@ -207,31 +209,6 @@ fn answer(packet: &Packet, script: &Script) -> Option<Vec<u8>> {
         14 => return None,
         _ => Vec::new(),
     })
-}
-
-fn framed(head: u8, body: &[u8]) -> Vec<u8> {
-    assert!(body.len() < 128);
-    let mut packet = vec![head, u8::try_from(body.len()).unwrap()];
-    packet.extend(body);
-    packet
-}
-
-/// A text with its length before it, and what follows.
-fn text(bytes: &[u8]) -> (String, &[u8]) {
-    let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
-    (String::from_utf8_lossy(&bytes[2..2 + length]).into_owned(), &bytes[2 + length..])
-}
-
-/// A number of one to four bytes (1.5.5), and how many it took.
-fn number(bytes: &[u8]) -> (usize, usize) {
-    let mut value = 0;
-    for (index, byte) in bytes.iter().enumerate().take(4) {
-        value |= usize::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            return (value, index + 1);
-        }
-    }
-    panic!("no number: {bytes:?}")
 }
 
 fn read_body(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
