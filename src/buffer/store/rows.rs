@@ -1,7 +1,5 @@
 //! Records as rows.
 
-use std::sync::Arc;
-
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use rusqlite::{Connection, Row, Transaction, params};
 
@@ -63,13 +61,18 @@ pub(super) fn put_aside(tx: &Transaction<'_>, aside: &[Aside], now: i64) -> rusq
     Ok(())
 }
 
-/// Deletes by name, and says how many were there.
+/// Deletes by name, and says how many were there. Numbers that follow one another go together: the file is searched
+/// once for all of them.
 pub(super) fn remove<'a>(
     tx: &Transaction<'_>,
     names: impl IntoIterator<Item = &'a Name>,
 ) -> rusqlite::Result<usize> {
-    let mut statement = tx.prepare_cached("DELETE FROM records WHERE run = ?1 AND seq = ?2")?;
-    names.into_iter().map(|name| statement.execute([to_sql(name.run), to_sql(name.seq)])).sum()
+    let mut names: Vec<Name> = names.into_iter().copied().collect();
+    names.sort_unstable();
+    let mut statement = tx.prepare_cached("DELETE FROM records WHERE run = ?1 AND seq BETWEEN ?2 AND ?3")?;
+    let ranges = names.chunk_by(|one, next| one.run == next.run && next.seq - one.seq <= 1);
+    let ends = ranges.filter_map(|range| Some((range.first()?, range.last()?)));
+    ends.map(|(first, last)| statement.execute([first.run, first.seq, last.seq].map(to_sql))).sum()
 }
 
 /// Reads the records that `tail` picks.
@@ -97,8 +100,8 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Read> {
             },
             // A topic this version cannot read is still sent, as an event, so that no number goes missing.
             topic: Topic::parse(&topic).unwrap_or(Topic::Event),
-            body: row.get::<_, Vec<u8>>(4)?.into(),
-            correlation: row.get::<_, Option<Vec<u8>>>(5)?.map(Arc::from),
+            body: row.get(4)?,
+            correlation: row.get(5)?,
             made: Moment {
                 wall: Timestamp::from_millis(row.get(6)?),
                 uptime: row.get(7)?,
