@@ -48,7 +48,7 @@ const FEW: usize = 64;
 /// Acknowledged records stay in the file at most this long, to be deleted with the next insert ...
 const DELETE_WITHIN: Duration = Duration::from_secs(1);
 /// ... or until so many of them wait.
-const DELETE_MANY: usize = 512;
+const DELETE_MANY: usize = 4_096;
 /// After a failed commit the next try waits this long; records wait in memory, up to the queue's bound.
 const RETRY: Duration = Duration::from_secs(1);
 /// Room kept free below the limit, as a part of it, so that eviction runs ahead of it.

@@ -116,6 +116,8 @@ impl Queue {
     pub fn loaded(&mut self, records: Vec<Numbered>, last: Option<Name>, more: bool) {
         self.more = more;
         self.cursor = last.or(self.cursor);
+        let Some((first, last)) = records.first().zip(records.last()) else { return };
+        let span = first.name..=last.name;
         let mut known: HashSet<Name> = self
             .first
             .iter()
@@ -124,6 +126,7 @@ impl Queue {
             .chain(self.acked.iter().chain(&self.deleting).copied())
             .chain(self.aside.iter().chain(&self.asiding).map(|aside| aside.name))
             .chain(self.ready.iter().map(|numbered| numbered.name))
+            .filter(|name| span.contains(name))
             .collect();
         // An event that grew while its shorter text was committed: the longer one is on its way.
         known.extend(self.tail.iter().filter(|held| held.copy == Copied::Older).map(Held::name));
@@ -131,7 +134,7 @@ impl Queue {
         self.ready.extend(records.into_iter().filter(|numbered| !known.contains(&numbered.name)));
         // The file's side has come so far: the copies kept for the live side would be handed out twice.
         let loaded: HashSet<Name> = self.ready.iter().skip(start).map(|numbered| numbered.name).collect();
-        self.tail.retain(|held| !loaded.contains(&held.name()));
+        self.tail.retain(|held| !(span.contains(&held.name()) && loaded.contains(&held.name())));
         self.tail_bytes = self.tail.iter().map(Held::size).sum();
     }
 

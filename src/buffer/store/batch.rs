@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use rusqlite::Transaction;
 
 use super::rows::{put, put_aside, remove, to_sql};
+use super::space::PAGE;
 use super::{Store, StoreError, Usage};
 use crate::clock::Timestamp;
 use crate::record::{Name, Numbered};
 
-/// Names deleted in one transaction.
-const DELETES: usize = 512;
+/// Names deleted in one transaction: the log has to have room for a page of each in the worst case, a quarter of
+/// one when they follow one another.
+const DELETES: (usize, usize) = (512, 4_096);
 /// The floor is written with a commit, at most this often: it costs a page.
 const MARK_EVERY: Duration = Duration::from_secs(10);
 /// Numbers that a run may give before the first ceiling is written anew; it doubles from there.
@@ -56,7 +58,8 @@ impl Store {
         let now = Timestamp::now().millis();
         let mark = self.mark(batch.floor);
         let most = self.log_room() / 4;
-        let mut deletes = batch.delete.chunks(DELETES).peekable();
+        let pages = usize::try_from(self.log_room() / PAGE).unwrap_or(DELETES.1);
+        let mut deletes = batch.delete.chunks(pages.clamp(DELETES.0, DELETES.1)).peekable();
         let mut inserts = chunks(&batch.insert, most).peekable();
         let mut aside = &batch.aside[..];
         let (mut added, mut gone) = (0, 0);

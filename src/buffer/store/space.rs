@@ -14,7 +14,7 @@ use super::{Store, StoreError};
 use crate::clock::Timestamp;
 
 /// A page of the file.
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 /// Pages beyond the limit, so that gap events and the journal can be written when records fill it.
 pub(super) const SPARE_PAGES: u64 = 64;
 /// The log's part of `max_size`, and its bounds.
