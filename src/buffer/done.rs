@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::gap::Gap;
 use super::store::{self, Changed, Loaded, Lost, Replaced, Retime, StoreError, Usage};
 use super::thread::Done;
-use super::{Buffer, JournalJob, LOAD, NotStored, RETRY, Room};
+use super::{Buffer, JournalJob, NotStored, RETRY, Room};
 use crate::record::{self, Name};
 
 impl Buffer {
@@ -25,10 +25,9 @@ impl Buffer {
                 }
             }
             Done::Written(usage) => self.written(usage),
-            Done::Loaded(Loaded { records, damaged, last }) => {
+            Done::Loaded(Loaded { records, damaged, last, is_cut }) => {
                 self.load_at = None;
-                let more = records.len() + damaged.len() >= LOAD;
-                self.queue.loaded(records, last, more);
+                self.queue.loaded(records, last, is_cut);
                 self.queue.damaged(&damaged);
                 self.tell_gaps();
             }

@@ -41,10 +41,11 @@ use queue::{Pending, Queue, Rules};
 use store::{Batch, Opened, Retime, StoreError, Usage};
 use thread::{Done, Job, StoreThread};
 
-/// Records loaded from the file at a time: a few windows of publishes.
-const LOAD: usize = 256;
-/// More are loaded when so few are left.
-const FEW: usize = 64;
+/// Records loaded from the file at a time, a few windows of publishes. As many again are asked for while these are
+/// handed out, so that the file and the broker are at work together ...
+const LOAD: usize = 512;
+/// ... and the bytes of bodies that are enough.
+const LOAD_BYTES: usize = 512 << 10;
 /// Acknowledged records stay in the file at most this long, to be deleted with the next insert ...
 const DELETE_WITHIN: Duration = Duration::from_secs(1);
 /// ... or until so many of them wait.
@@ -215,9 +216,9 @@ impl Buffer {
         let is_drained = self.taker.is_none() && self.queue.in_flight() == 0;
         if may_load
             && !is_drained
-            && let Some(after) = self.queue.wants_load(FEW)
+            && let Some(after) = self.queue.wants_load(LOAD, LOAD_BYTES)
         {
-            return Some(Job::Load { after, limit: LOAD });
+            return Some(Job::Load(after));
         }
         if may_write && self.closing.is_none() { self.chore(now) } else { None }
     }
@@ -319,7 +320,7 @@ impl Buffer {
 
     fn send(&mut self, job: Job, ctx: &mut Context<Self>) {
         self.busy_since = Some(Instant::now());
-        let was_load = matches!(job, Job::Load { .. });
+        let was_load = matches!(job, Job::Load(_));
         let sent = self.thread.send(job);
         ctx.spawn(sent.into_actor(self).map(move |result, buffer, ctx| {
             buffer.busy_since = None;

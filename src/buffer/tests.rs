@@ -296,7 +296,7 @@ proptest! {
                     queue.committed(works);
                 }
                 Step::Load => {
-                    if let Some(after) = queue.wants_load(0) {
+                    if let Some(after) = queue.wants_load(0, 1) {
                         load(&mut queue, &mut store, after, 3);
                     }
                 }
@@ -318,7 +318,7 @@ proptest! {
                     loop {
                         let taken = queue.take(4, false, usize::MAX).records;
                         if taken.is_empty() {
-                            match queue.wants_load(0) {
+                            match queue.wants_load(0, 1) {
                                 Some(after) => load(&mut queue, &mut store, after, 3),
                                 None => break,
                             }
@@ -343,7 +343,7 @@ proptest! {
                     loop {
                         let taken = queue.take(4, false, usize::MAX).records;
                         if taken.is_empty() {
-                            match queue.wants_load(0) {
+                            match queue.wants_load(0, 1) {
                                 Some(after) => load(&mut queue, &mut store, after, 3),
                                 None => break,
                             }
@@ -393,7 +393,7 @@ fn an_event_that_grows_during_its_commit_has_one_text() {
     loop {
         let taken = queue.take(64, false, usize::MAX).records;
         if taken.is_empty() {
-            let Some(after) = queue.wants_load(0) else { break };
+            let Some(after) = queue.wants_load(0, 1) else { break };
             load(&mut queue, &mut store, after, 256);
         }
         for numbered in &taken {

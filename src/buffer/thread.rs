@@ -8,6 +8,7 @@ use rustix::thread::gettid;
 
 use super::journal::{Begin, Begun, Finish, Unfinished};
 use super::store::{Batch, Changed, Limit, Loaded, Opened, Replaced, Retime, Store, StoreError, Usage};
+use super::{LOAD, LOAD_BYTES};
 use crate::record::{Name, Numbered};
 
 /// One piece of work; each that writes is made of synced transactions.
@@ -18,8 +19,8 @@ pub(super) enum Job {
     Open,
     /// Insert, delete, set aside.
     Write(Batch),
-    /// The records after this one.
-    Load { after: Option<Name>, limit: usize },
+    /// The next records after this one.
+    Load(Option<Name>),
     /// The names of the oldest records that may go.
     Oldest(usize),
     /// The names of readings that are too old.
@@ -86,7 +87,7 @@ impl Handler<Job> for StoreThread {
         Ok(match job {
             Job::Open => Done::Opened(Box::new(store.open()?), gettid().as_raw_nonzero().get()),
             Job::Write(batch) => Done::Written(store.write(&batch)?),
-            Job::Load { after, limit } => Done::Loaded(store.load(after, limit)?),
+            Job::Load(after) => Done::Loaded(store.load_within(after, LOAD, LOAD_BYTES)?),
             Job::Oldest(limit) => Done::Oldest(store.oldest(limit)?),
             Job::Expired(limit) => Done::Expired(store.expired(limit)?),
             Job::Retime(work) => Done::Retimed(store.retime(&work)?),

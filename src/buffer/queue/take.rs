@@ -106,10 +106,13 @@ impl Queue {
         is_live
     }
 
-    /// The next records are in the file: load what comes after this. Asked for while `few` or fewer are at hand.
+    /// The next records are in the file: load what comes after this. Asked for while `few` or fewer are at hand, and
+    /// their bodies are not `bytes` already.
     #[must_use]
-    pub fn wants_load(&self, few: usize) -> Option<Option<Name>> {
-        (self.more && !self.is_retiming && self.ready.len() <= few).then_some(self.cursor)
+    pub fn wants_load(&self, few: usize, bytes: usize) -> Option<Option<Name>> {
+        let is_wanted = self.more && !self.is_retiming && self.ready.len() <= few;
+        let size = || self.ready.iter().map(|numbered| numbered.record.body.len()).sum::<usize>();
+        (is_wanted && size() < bytes).then_some(self.cursor)
     }
 
     /// Takes what was loaded, up to the row `last`; `more` rows may wait behind it.

@@ -125,11 +125,11 @@ fn what_nobody_has_seen_gets_its_true_time_and_the_rest_is_told() {
 fn nothing_is_loaded_while_times_are_made_right() {
     let mut queue = Queue::new(2, 5, Vec::new(), HALF);
     queue.append(readings(unsynced(1_000, 1_000)));
-    assert_eq!(queue.wants_load(0), Some(None));
+    assert_eq!(queue.wants_load(0, 1), Some(None));
     queue.clock_set(Moment::synced(9_000));
-    assert_eq!(queue.wants_load(0), None);
+    assert_eq!(queue.wants_load(0, 1), None);
     queue.retimed();
-    assert_eq!(queue.wants_load(0), Some(None));
+    assert_eq!(queue.wants_load(0, 1), Some(None));
 }
 
 #[test]
@@ -167,9 +167,9 @@ fn a_copy_whose_row_has_another_time_waits_for_the_file() {
     assert_eq!(queue.batch().insert.iter().map(|row| row.name.seq).collect::<Vec<_>>(), [2, 3]);
     queue.committed(true);
     assert_eq!(queue.take(9, false, usize::MAX).records[0].name, name);
-    assert_eq!(queue.wants_load(0), None);
+    assert_eq!(queue.wants_load(0, 1), None);
     queue.retimed();
-    assert_eq!(queue.wants_load(0), Some(None));
+    assert_eq!(queue.wants_load(0, 1), Some(None));
 }
 
 #[test]

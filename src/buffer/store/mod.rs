@@ -41,7 +41,7 @@ pub use space::Usage;
 
 use replace::Replacing;
 use reserve::Reserve;
-use rows::{select, to_sql};
+use rows::to_sql;
 use settle::let_log_go;
 use space::Bounds;
 
@@ -106,6 +106,8 @@ pub struct Loaded {
     pub damaged: Vec<Name>,
     /// The last row that was looked at.
     pub last: Option<Name>,
+    /// A limit was reached: there may be more behind it.
+    pub is_cut: bool,
 }
 
 /// The open file.
@@ -162,28 +164,18 @@ impl Store {
 
     /// The records after `after`, oldest first.
     pub fn load(&mut self, after: Option<Name>, limit: usize) -> Result<Loaded, StoreError> {
+        self.load_within(after, limit, usize::MAX)
+    }
+
+    /// The records after `after`, oldest first, until their bodies reach so many bytes.
+    pub fn load_within(
+        &mut self,
+        after: Option<Name>,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Loaded, StoreError> {
         let after = after.unwrap_or(Name { run: 0, seq: 0 });
-        let rows = self.attempt(|connection| {
-            select(
-                connection,
-                "WHERE (run, seq) > (?1, ?2) ORDER BY run, seq LIMIT ?3",
-                [to_sql(after.run), to_sql(after.seq), i64::try_from(limit).unwrap_or(i64::MAX)],
-            )
-        })?;
-        let mut loaded = Loaded::default();
-        for row in rows {
-            match row {
-                Ok(numbered) => {
-                    loaded.last = Some(numbered.name);
-                    loaded.records.push(numbered);
-                }
-                Err(name) => {
-                    loaded.last = Some(name);
-                    loaded.damaged.push(name);
-                }
-            }
-        }
-        Ok(loaded)
+        self.attempt(|connection| rows::load(connection, after, limit, bytes))
     }
 
     /// The names of the oldest records that may be dropped to make room: readings, then events, then replies. Gap events

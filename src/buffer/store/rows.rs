@@ -3,7 +3,7 @@
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::Aside;
+use super::{Aside, Loaded};
 use crate::clock::{Moment, Timestamp};
 use crate::record::{Name, Numbered, Record, RecordKind, Topic};
 
@@ -84,6 +84,39 @@ pub(super) fn select(
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM records {tail}"))?;
     let rows = statement.query_map(params, read)?;
     rows.collect()
+}
+
+/// Reads the records after `after`, oldest first, up to a limit and until their bodies reach so many bytes.
+pub(super) fn load(
+    connection: &Connection,
+    after: Name,
+    limit: usize,
+    bytes: usize,
+) -> rusqlite::Result<Loaded> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM records WHERE (run, seq) > (?1, ?2) ORDER BY run, seq LIMIT ?3"
+    ))?;
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows = statement.query([to_sql(after.run), to_sql(after.seq), most])?;
+    let (mut loaded, mut size) = (Loaded::default(), 0);
+    while let Some(row) = rows.next()? {
+        match read(row)? {
+            Ok(numbered) => {
+                loaded.last = Some(numbered.name);
+                size += numbered.record.body.len();
+                loaded.records.push(numbered);
+            }
+            Err(name) => {
+                loaded.last = Some(name);
+                loaded.damaged.push(name);
+            }
+        }
+        loaded.is_cut = size >= bytes || loaded.records.len() + loaded.damaged.len() >= limit;
+        if loaded.is_cut {
+            break;
+        }
+    }
+    Ok(loaded)
 }
 
 /// One row with the columns [`COLUMNS`]. What does not bear its checksum is damaged: SQLite would not notice a
