@@ -25,6 +25,10 @@ impl Buffer {
                 }
             }
             Done::Written(usage) => self.written(usage),
+            Done::Raised(usage) => {
+                self.usage = usage;
+                self.chores.written();
+            }
             Done::Loaded(Loaded { records, damaged, last, is_cut }) => {
                 self.load_at = None;
                 self.queue.loaded(records, last, is_cut);

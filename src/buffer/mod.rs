@@ -210,6 +210,10 @@ impl Buffer {
 
     /// What has a turn between two commits: on a slow disk the next is due when one is done.
     fn other(&mut self, now: Instant, may_write: bool, may_load: bool) -> Option<Job> {
+        if may_write && self.is_ceiling_near() {
+            // What waits may still be acknowledged within its window.
+            return Some(Job::Raise(self.queue.newest().seq));
+        }
         if may_write && let Some(work) = &self.retime {
             return Some(Job::Retime(work.clone()));
         }
@@ -249,8 +253,9 @@ impl Buffer {
             JournalJob::Finish(_, reply, _) => Some(reply.name.seq - 1),
             _ => None,
         });
-        let floor = replies.chain([self.queue.newest().seq]).min();
-        Batch { insert, delete, aside, floor, told: self.told }
+        let given = self.queue.newest().seq;
+        let floor = replies.chain([given]).min();
+        Batch { insert, delete, aside, floor, given: Some(given), told: self.told }
     }
 
     fn serve_taker(&mut self) {
@@ -276,7 +281,10 @@ impl Buffer {
             || self.queue.acked() >= DELETE_MANY
             || self.queue.is_half_full()
             || self.commit_due().is_some_and(|due| due <= now)
-            || self.queue.newest().seq + self.usage.ceiling / CEILING >= self.usage.ceiling
+    }
+
+    fn is_ceiling_near(&self) -> bool {
+        self.queue.newest().seq + self.usage.ceiling / CEILING >= self.usage.ceiling
     }
 
     /// Every number given is in the file, acknowledged or told.

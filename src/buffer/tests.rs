@@ -526,6 +526,25 @@ async fn memory_that_is_half_full_does_not_wait_for_the_window() {
 }
 
 #[actix::test]
+async fn numbers_alone_write_no_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let config =
+        BufferConfig { commit_every: Duration::from_secs(3600), ..config(&folder, WhenFull::DropOldest) };
+    let (buffer, _) = Buffer::start(config, Clock::Trusted).await.unwrap();
+    buffer.send(Append(readings("waits"))).await.unwrap();
+    buffer.send(Take { limit: 1 }).await.unwrap();
+    // Almost as many as the file has numbers for at first.
+    for _ in 0..9_000 {
+        buffer.send(Append(readings("a"))).await.unwrap();
+        let taken = buffer.send(Take { limit: 1 }).await.unwrap();
+        buffer.send(Ack(names(&taken))).await.unwrap();
+    }
+    until(&buffer, "a new ceiling", |stats| stats.commits > 1).await;
+    let stats = buffer.send(GetStats).await.unwrap();
+    assert_eq!((stats.stored, stats.waiting, stats.elided), (0, 1, 9_000), "{stats:?}");
+}
+
+#[actix::test]
 async fn a_full_file_drops_what_it_is_told_to() {
     for (when_full, oldest_stays) in [(WhenFull::DropOldest, false), (WhenFull::DropNewest, true)] {
         let folder = tempfile::tempdir().unwrap();

@@ -19,6 +19,8 @@ pub(super) enum Job {
     Open,
     /// Insert, delete, set aside.
     Write(Batch),
+    /// Write that numbers up to this one were given, and nothing else.
+    Raise(u64),
     /// The next records after this one.
     Load(Option<Name>),
     /// The names of the oldest records that may go.
@@ -49,6 +51,7 @@ pub(super) enum Done {
     /// With the number of this thread.
     Opened(Box<Opened>, i32),
     Written(Usage),
+    Raised(Usage),
     Loaded(Loaded),
     Oldest(Vec<Name>),
     Expired(Vec<Name>),
@@ -87,6 +90,9 @@ impl Handler<Job> for StoreThread {
         Ok(match job {
             Job::Open => Done::Opened(Box::new(store.open()?), gettid().as_raw_nonzero().get()),
             Job::Write(batch) => Done::Written(store.write(&batch)?),
+            Job::Raise(given) => {
+                Done::Raised(store.write(&Batch { given: Some(given), ..Batch::default() })?)
+            }
             Job::Load(after) => Done::Loaded(store.load_within(after, LOAD, LOAD_BYTES)?),
             Job::Oldest(limit) => Done::Oldest(store.oldest(limit)?),
             Job::Expired(limit) => Done::Expired(store.expired(limit)?),

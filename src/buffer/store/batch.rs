@@ -40,6 +40,8 @@ pub struct Batch {
     pub aside: Vec<Aside>,
     /// Every number of this run up to this one is stored, acknowledged or told lost once this is done.
     pub floor: Option<u64>,
+    /// The newest number given, where it is above `floor`: the ceiling is raised well above it.
+    pub given: Option<u64>,
     /// Losses up to this one (`Lost::id`) have an event in this batch or an earlier one.
     pub told: Option<i64>,
 }
@@ -56,7 +58,7 @@ impl Store {
         self.make_ready()?;
         let before = self.records;
         let now = Timestamp::now().millis();
-        let mark = self.mark(batch.floor);
+        let mark = self.mark(batch);
         let most = self.log_room() / 4;
         let pages = usize::try_from(self.log_room() / PAGE).unwrap_or(DELETES.1);
         let mut deletes = batch.delete.chunks(pages.clamp(DELETES.0, DELETES.1)).peekable();
@@ -94,12 +96,13 @@ impl Store {
         self.usage()
     }
 
-    fn mark(&self, floor: Option<u64>) -> Mark {
+    fn mark(&self, batch: &Batch) -> Mark {
         let is_old = self.marked.is_none_or(|marked| marked.elapsed() >= MARK_EVERY);
-        let is_near = floor.is_some_and(|floor| floor + self.ceiling / 4 >= self.ceiling);
-        let floor = floor.unwrap_or_default();
-        let ceiling = if is_near { (2 * floor).max(FIRST_CEILING) } else { self.ceiling };
-        Mark { run: self.run, floor, ceiling, is_raised: is_near, is_due: floor > 0 && (is_old || is_near) }
+        let floor = batch.floor.unwrap_or_default();
+        let given = floor.max(batch.given.unwrap_or_default());
+        let is_raised = given > 0 && given + self.ceiling / 4 >= self.ceiling;
+        let ceiling = if is_raised { (2 * given).max(FIRST_CEILING) } else { self.ceiling };
+        Mark { run: self.run, floor, ceiling, is_raised, is_due: is_raised || floor > 0 && is_old }
     }
 }
 
@@ -115,11 +118,8 @@ struct Mark {
 impl Mark {
     fn write(&self, tx: &Transaction<'_>, told: Option<i64>) -> rusqlite::Result<()> {
         if self.is_due {
-            tx.prepare_cached("UPDATE runs SET floor = ?2, ceiling = ?3 WHERE run = ?1")?.execute([
-                to_sql(self.run),
-                to_sql(self.floor),
-                to_sql(self.ceiling),
-            ])?;
+            tx.prepare_cached("UPDATE runs SET floor = max(floor, ?2), ceiling = ?3 WHERE run = ?1")?
+                .execute([to_sql(self.run), to_sql(self.floor), to_sql(self.ceiling)])?;
         }
         if let Some(told) = told {
             tx.prepare_cached("DELETE FROM lost WHERE id <= ?1")?.execute([told])?;

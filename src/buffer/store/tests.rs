@@ -265,6 +265,18 @@ fn the_ceiling_is_always_above_the_numbers_that_were_committed() {
 }
 
 #[test]
+fn the_ceiling_rises_with_the_numbers_and_the_floor_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::new(at(&folder), MIB);
+    store.open().unwrap();
+    store.write(&Batch { floor: Some(5), given: Some(6), ..Batch::default() }).unwrap();
+    assert_eq!(store.write(&Batch { given: Some(9_000), ..Batch::default() }).unwrap().ceiling, 18_000);
+    store.close();
+    let lost = store.open().unwrap().lost;
+    assert_eq!((lost[0].first, lost[0].last), (6, 18_000));
+}
+
+#[test]
 fn a_file_that_was_lost_is_told_by_the_copy_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::new(at(&folder), MIB);
