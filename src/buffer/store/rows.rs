@@ -1,7 +1,7 @@
 //! Records as rows.
 
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use super::{Aside, Loaded};
 use crate::clock::{Moment, Timestamp};
@@ -12,6 +12,10 @@ static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISO_HDLC);
 
 /// The columns of a record, as [`read`] takes them.
 pub(super) const COLUMNS: &str = "run, seq, kind, topic, body, correlation, made, uptime, synced, crc";
+
+/// When so many and no others are in the file, they are deleted all at once: pages that are emptied row by row are
+/// written first.
+const ALL_FROM: usize = 64;
 
 /// A row, read. `Err`: it was damaged in the file.
 pub(super) type Read = Result<Numbered, Name>;
@@ -69,10 +73,30 @@ pub(super) fn remove<'a>(
 ) -> rusqlite::Result<usize> {
     let mut names: Vec<Name> = names.into_iter().copied().collect();
     names.sort_unstable();
+    names.dedup();
+    if names.len() >= ALL_FROM && is_all(tx, &names)? {
+        return tx.prepare_cached("DELETE FROM records")?.execute([]);
+    }
     let mut statement = tx.prepare_cached("DELETE FROM records WHERE run = ?1 AND seq BETWEEN ?2 AND ?3")?;
-    let ranges = names.chunk_by(|one, next| one.run == next.run && next.seq - one.seq <= 1);
+    let ranges = names.chunk_by(|one, next| one.run == next.run && next.seq - one.seq == 1);
     let ends = ranges.filter_map(|range| Some((range.first()?, range.last()?)));
     ends.map(|(first, last)| statement.execute([first.run, first.seq, last.seq].map(to_sql))).sum()
+}
+
+/// The file holds these records, in order, and no other.
+fn is_all(tx: &Transaction<'_>, names: &[Name]) -> rusqlite::Result<bool> {
+    let mut newest = tx.prepare_cached("SELECT run, seq FROM records ORDER BY run DESC, seq DESC LIMIT 1")?;
+    if newest.query_row([], name).optional()?.as_ref() != names.last() {
+        return Ok(false);
+    }
+    let mut statement = tx.prepare_cached("SELECT run, seq FROM records ORDER BY run, seq")?;
+    let mut rows = statement.query([])?;
+    for expected in names {
+        if rows.next()?.map(name).transpose()? != Some(*expected) {
+            return Ok(false);
+        }
+    }
+    Ok(rows.next()?.is_none())
 }
 
 /// Reads the records that `tail` picks.

@@ -551,3 +551,31 @@ fn what_changed_while_the_file_was_opened_anew_is_seen() {
     assert_eq!(store.look_again().unwrap().unwrap().lost.len(), 1);
     assert!(store.look_again().unwrap().is_none());
 }
+#[test]
+fn a_file_that_is_emptied_is_not_written_page_by_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::new(at(&folder), 16 * MIB);
+    let run = store.open().unwrap().run;
+    let rows = fill(&mut store, run, 1..=500);
+    store.fold().unwrap();
+    assert_eq!(store.commit(&[], &names(&rows)).unwrap().records, 0);
+    let log = fs::metadata(store.log_path()).unwrap().len();
+    assert!(log < 16 * 4_120, "{log} bytes for the deletion of {} pages", 500 * 400 / 4_096);
+    assert!(store.load(None, 10).unwrap().records.is_empty());
+}
+
+#[test]
+fn what_is_not_named_stays_whatever_its_place() {
+    for left in [1, 250, 500] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::new(at(&folder), 16 * MIB);
+        let run = store.open().unwrap().run;
+        let mut rows = fill(&mut store, run, 1..=500);
+        let stays = rows.remove(left - 1);
+        // As many names as rows, and one of them is no row.
+        let mut gone = names(&rows);
+        gone.push(Name { run: run - 1, seq: 7 });
+        assert_eq!(store.commit(&[], &gone).unwrap().records, 1);
+        assert_eq!(store.load(None, 10).unwrap().records, [stays]);
+    }
+}
