@@ -47,6 +47,19 @@ fn nothing_points_upward() {
 }
 
 #[test]
+fn one_folder_names_the_mqtt_library() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let naming: Vec<PathBuf> = rust_files(&source)
+        .into_iter()
+        .filter(|file| fs::read_to_string(file).unwrap().contains("paho_mqtt"))
+        .map(|file| file.strip_prefix(&source).unwrap().to_owned())
+        .collect();
+    assert!(!naming.is_empty(), "nothing names it: this test looks for the wrong word");
+    let outside: Vec<_> = naming.iter().filter(|file| !file.starts_with("uplink/paho")).collect();
+    assert!(outside.is_empty(), "paho-mqtt is named outside of src/uplink/paho: {outside:?}");
+}
+
+#[test]
 fn every_form_of_use_is_read() {
     let text = "use crate::record::{self, Topic};\npub(crate) use crate::{point::{Device, Point}, clock};\n\
                 // use crate::gateway;\nfn f() -> crate::config::Config { crate::link::x() }\nuse fieldgate::status;\n";

@@ -1,0 +1,137 @@
+//! The MQTT client: the only folder that names paho-mqtt.
+//!
+//! paho takes one global lock in every call, and a connect can hold it for seconds. So all of it happens on
+//! one thread of its own: create, connect, publish, disconnect, drop. Each connection gets a fresh client,
+//! because after a reconnect the old one sends again by itself, or never answers. Its persistence, offline queue and
+//! automatic reconnect stay off: the buffer alone keeps records.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, mpsc as thread_mpsc};
+use std::time::Duration;
+
+use paho_mqtt as mqtt;
+
+use super::client::{Call, ClientError};
+use crate::config::Version;
+
+mod connack;
+mod connect;
+mod message;
+mod subscribe;
+
+use connect::connect;
+use message::outgoing;
+use subscribe::subscribe;
+
+/// paho's own bound on publishes in flight; ours is smaller, and retained messages come on top of it.
+const PAHO_INFLIGHT: i32 = 2_000;
+/// Marks the messages of our subscriptions (MQTT 5.0, 3.8.2.1.2).
+pub(super) const IDENTIFIER: u32 = 1;
+/// How often a client on its way out is looked at.
+const LEAVING: Duration = Duration::from_millis(20);
+/// Longest wait for a DISCONNECT to leave.
+const DISCONNECT: Duration = Duration::from_secs(2);
+
+/// A publish under way: resolves when the broker has acknowledged it.
+pub(super) type Delivery = mqtt::DeliveryToken;
+
+/// What became of a publish.
+pub(super) fn delivered(result: mqtt::Result<()>) -> Result<(), ClientError> {
+    use mqtt::ReasonCode::{PacketTooLarge, PayloadFormatInvalid, TopicNameInvalid};
+    result.map_err(|error| match error {
+        // These say that this very message will never be taken. Everything else may pass: rights, quotas.
+        mqtt::Error::ReasonCode(code @ (PacketTooLarge | PayloadFormatInvalid | TopicNameInvalid), _) => {
+            ClientError::Unwanted(code.to_string())
+        }
+        mqtt::Error::ReasonCode(code, _) => ClientError::Denied(code.to_string()),
+        other => ClientError::Lost(other.to_string()),
+    })
+}
+
+/// The same for a message that is no record: that it was not taken is told, and nothing more.
+pub(super) fn confirmed(result: mqtt::Result<()>) -> Result<(), ClientError> {
+    match delivered(result) {
+        Err(error @ (ClientError::Denied(_) | ClientError::Unwanted(_))) => {
+            tracing::error!(%error, "a status or mark was not taken");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// A paho client, connected or on its way out.
+struct Live {
+    client: mqtt::AsyncClient,
+    version: Version,
+    /// The callbacks of its CONNECT hold this too, and paho's thread drops them a moment after it told the
+    /// outcome, with its own copy of the client. Were that the last copy, the client would be destroyed inside
+    /// paho's callback, under the lock that destroying takes: every MQTT call would hang for ever. So a client
+    /// goes only when nobody else holds this.
+    held: Arc<()>,
+}
+
+/// The thread: one call after the other, for the client of the present connection.
+pub(super) fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64>) {
+    let mut live: Option<Live> = None;
+    let mut leaving: Vec<Live> = Vec::new();
+    loop {
+        leaving.retain(|live| Arc::strong_count(&live.held) > 1);
+        let call = if leaving.is_empty() {
+            queue.recv().ok()
+        } else {
+            match queue.recv_timeout(LEAVING) {
+                Ok(call) => Some(call),
+                Err(thread_mpsc::RecvTimeoutError::Timeout) => continue,
+                Err(thread_mpsc::RecvTimeoutError::Disconnected) => None,
+            }
+        };
+        let Some(call) = call else { return };
+        // An answer that nobody waits for any more belongs to a session that has ended.
+        match call {
+            Call::Connect(options, answer) => {
+                leaving.extend(live.take());
+                leaving.retain(|live| Arc::strong_count(&live.held) > 1);
+                match connect(&options, refused) {
+                    Ok((made, result)) => {
+                        if result.is_ok() {
+                            live = Some(made);
+                        } else {
+                            leaving.push(made);
+                        }
+                        drop(answer.send(result));
+                    }
+                    Err(error) => drop(answer.send(Err(error))),
+                }
+            }
+            Call::Publish(messages, answer) => {
+                let Some(Live { client, version, .. }) = &live else {
+                    continue;
+                };
+                let deliveries =
+                    messages.into_iter().map(|message| client.publish(outgoing(message, None, *version)));
+                drop(answer.send(deliveries.collect()));
+            }
+            Call::Subscribe(filters, answer) => {
+                let Some(Live { client, version, .. }) = &live else {
+                    continue;
+                };
+                drop(answer.send(subscribe(client, *version, &filters)));
+            }
+            Call::Abandon => leaving.extend(live.take()),
+            Call::Disconnect(answer) => {
+                if let Some(Live { client, .. }) = &live {
+                    let options = mqtt::DisconnectOptionsBuilder::new().timeout(DISCONNECT).finalize();
+                    if let Err(error) = client.disconnect(options).wait_for(DISCONNECT) {
+                        tracing::debug!(%error, "DISCONNECT");
+                    }
+                }
+                leaving.extend(live.take());
+                // Before the answer: the process may end after it, and must not end inside paho.
+                leaving.retain(|live| Arc::strong_count(&live.held) > 1);
+                if answer.send(()).is_err() {
+                    tracing::debug!("nobody waits for the DISCONNECT");
+                }
+            }
+        }
+    }
+}
