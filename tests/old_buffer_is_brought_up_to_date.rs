@@ -87,12 +87,12 @@ fn version(folder: &Path) -> i32 {
     assert_eq!(said, "ok");
     let version = number("PRAGMA user_version");
     let tables = number(
-        "SELECT count(*) FROM sqlite_schema WHERE name IN ('runs', 'aside', 'lost', 'records_urgent')",
+        "SELECT count(*) FROM sqlite_schema WHERE name IN ('runs', 'aside', 'lost', 'records_urgent', 'remembered')",
     );
     let columns = number("SELECT count(*) FROM pragma_table_info('records')");
     match version {
         1 => assert_eq!((tables, columns), (0, 7)),
-        2 => assert_eq!((tables, columns), (4, 10)),
+        3 => assert_eq!((tables, columns), (5, 10)),
         other => panic!("version {other}"),
     }
     let mut statement =
@@ -143,14 +143,14 @@ fn a_kill_before_any_change_leaves_the_old_version_or_the_new() {
                 "change {place}: the records are others"
             );
             drop(store);
-            assert_eq!(version(folder.path()), 2);
+            assert_eq!(version(folder.path()), 3);
             if output.status.success() {
                 break;
             }
             place += rounds(3, 1);
         }
         println!("killed before each of {place} changes");
-        assert_eq!(seen, BTreeSet::from([1, 2]), "the kills were all on one side");
+        assert_eq!(seen, BTreeSet::from([1, 3]), "the kills were all on one side");
         assert!(place > 10, "{place} changes");
     }
 }
@@ -169,13 +169,13 @@ fn what_an_old_gateway_left_is_delivered_whenever_the_new_one_is_killed() {
     let (_open, never) = channel::<()>();
     let mut seen = BTreeSet::new();
     for _ in 0..rounds(15, 100) {
-        if seen.contains(&2) {
+        if seen.contains(&3) {
             // The gateway was faster: another old file.
             for name in ["buffer.db", "buffer.db-wal", "buffer.db-shm", "buffer.db.run"] {
                 fs::remove_file(folder.join(name)).ok();
             }
             leave_old(folder, random.bool());
-            seen.remove(&2);
+            seen.remove(&3);
         }
         let mut command = fieldgate();
         command.args(["run", "--config"]).arg(folder.join("fieldgate.toml"));

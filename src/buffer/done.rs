@@ -61,6 +61,17 @@ impl Buffer {
                     told(&answer.send(Ok(list)));
                 }
             }
+            Done::Remembered => {
+                self.chores.written();
+                if let Some(JournalJob::Remember(.., answer)) = self.running.take() {
+                    told(&answer.send(Ok(())));
+                }
+            }
+            Done::Recalled(value) => {
+                if let Some(JournalJob::Recall(_, answer)) = self.running.take() {
+                    told(&answer.send(Ok(value)));
+                }
+            }
             Done::Looked(None) => {}
             Done::Looked(Some(Changed { usage, lost })) => {
                 self.usage = usage;
@@ -103,6 +114,8 @@ impl Buffer {
         match self.running.take() {
             Some(JournalJob::Begin(_, answer)) => told(&answer.send(Err(not_stored))),
             Some(JournalJob::List(answer)) => told(&answer.send(Err(not_stored))),
+            Some(JournalJob::Remember(.., answer)) => told(&answer.send(Err(not_stored))),
+            Some(JournalJob::Recall(_, answer)) => told(&answer.send(Err(not_stored))),
             // The device has been asked: the outcome must get into the journal, however long it takes.
             Some(job @ JournalJob::Finish(..)) => self.journal.push_front(job),
             None => {}

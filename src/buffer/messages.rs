@@ -195,7 +195,7 @@ impl Handler<ListUnfinished> for Buffer {
 }
 
 impl Buffer {
-    fn enqueue<T: 'static>(
+    pub(super) fn enqueue<T: 'static>(
         &mut self,
         ctx: &mut Context<Self>,
         job: impl FnOnce(oneshot::Sender<Result<T, NotStored>>) -> JournalJob,

@@ -24,6 +24,7 @@ pub mod journal;
 mod messages;
 mod progress;
 pub mod queue;
+mod remember;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use messages::{
 };
 use progress::Progress;
 use queue::{Pending, Queue, Rules};
+pub use remember::{Recall, Remember};
 use store::{Batch, Opened, Retime, StoreError, Usage};
 use thread::{Done, Job, StoreThread};
 
@@ -82,6 +84,8 @@ enum JournalJob {
     Begin(Begin, oneshot::Sender<Result<Begun, NotStored>>),
     Finish(Finish, Numbered, oneshot::Sender<Result<Name, NotStored>>),
     List(oneshot::Sender<Result<Vec<Unfinished>, NotStored>>),
+    Remember(String, Vec<u8>, oneshot::Sender<Result<(), NotStored>>),
+    Recall(String, oneshot::Sender<Result<Vec<u8>, NotStored>>),
 }
 
 /// The actor.
@@ -317,6 +321,8 @@ impl Buffer {
         let message = match &job {
             JournalJob::Begin(begin, _) => Job::Begin(begin.clone()),
             JournalJob::List(_) => Job::Unfinished,
+            JournalJob::Remember(key, value, _) => Job::Remember(key.clone(), value.clone()),
+            JournalJob::Recall(key, _) => Job::Recall(key.clone()),
             JournalJob::Finish(finish, reply, _) => {
                 let work = (finish.clone(), reply.clone(), self.batch());
                 Job::Finish(Box::new(work))

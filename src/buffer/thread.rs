@@ -35,6 +35,10 @@ pub(super) enum Job {
     Finish(Box<(Finish, Numbered, Batch)>),
     /// The commands left open.
     Unfinished,
+    /// Keep a value under this key.
+    Remember(String, Vec<u8>),
+    /// The value under this key.
+    Recall(String),
     /// See what another program changed.
     LookAgain,
     /// Give room back to the disk.
@@ -60,6 +64,8 @@ pub(super) enum Done {
     Begun(Begun),
     Finished(Usage),
     Unfinished(Vec<Unfinished>),
+    Remembered,
+    Recalled(Vec<u8>),
     Looked(Option<Changed>),
     /// Nothing is left to be given back.
     Tidied(bool),
@@ -104,6 +110,11 @@ impl Handler<Job> for StoreThread {
                 Done::Finished(store.finish(&finish.key, outcome, &reply, &batch)?)
             }
             Job::Unfinished => Done::Unfinished(store.unfinished()?),
+            Job::Remember(key, value) => {
+                store.remember(&key, &value)?;
+                Done::Remembered
+            }
+            Job::Recall(key) => Done::Recalled(store.recall(&key)?),
             Job::LookAgain => Done::Looked(store.look_again()?),
             Job::Tidy => Done::Tidied(store.tidy()?),
             Job::Replace => Done::Replaced(store.replace()?),

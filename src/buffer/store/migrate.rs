@@ -4,10 +4,10 @@ use rusqlite::{Connection, TransactionBehavior};
 
 /// What each version adds to the one before, from 1.
 const STEPS: [&str; VERSION.cast_unsigned() as usize] =
-    [include_str!("../schema/1.sql"), include_str!("../schema/2.sql")];
+    [include_str!("../schema/1.sql"), include_str!("../schema/2.sql"), include_str!("../schema/3.sql")];
 
 /// The version of the file's schema (`PRAGMA user_version`).
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
 /// The version of a file; 0 is an empty one.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i32> {

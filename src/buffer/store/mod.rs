@@ -20,6 +20,7 @@ mod header;
 mod lost;
 mod migrate;
 mod open;
+mod remember;
 mod replace;
 mod reserve;
 mod retime;
