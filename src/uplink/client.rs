@@ -176,6 +176,7 @@ pub(super) enum Call {
     Connect(Box<Options>, oneshot::Sender<Result<Connection, ClientError>>),
     Publish(Vec<Outgoing>, oneshot::Sender<Vec<Delivery>>),
     Subscribe(Vec<Subscription>, oneshot::Sender<Result<(), ClientError>>),
+    Unsubscribe(Vec<String>, oneshot::Sender<Result<(), ClientError>>),
     Disconnect(oneshot::Sender<()>),
     Abandon,
 }
@@ -214,6 +215,11 @@ impl Client {
 
     pub(super) async fn subscribe(&self, subscriptions: Vec<Subscription>) -> Result<(), ClientError> {
         self.ask(HANG, |answer| Call::Subscribe(subscriptions, answer)).await?
+    }
+
+    /// Ends subscriptions; one that there is not is no error.
+    pub(super) async fn unsubscribe(&self, filters: Vec<String>) -> Result<(), ClientError> {
+        self.ask(HANG, |answer| Call::Unsubscribe(filters, answer)).await?
     }
 
     /// Sends DISCONNECT, so that the broker does not publish the will.

@@ -9,7 +9,7 @@ use actix::prelude::*;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::buffer::{Ack, Rewind, SetAside, Take};
+use crate::buffer::{Ack, Recall, Remember, Rewind, SetAside, Take};
 use crate::clock::Clock;
 use crate::commands::Received;
 use crate::config::MqttConfig;
@@ -29,6 +29,7 @@ mod password;
 mod presence;
 mod proxy;
 mod session;
+mod subscribe;
 mod tls;
 mod topics;
 mod websocket;
@@ -38,10 +39,15 @@ use client::{Client, ClientError};
 use session::{End, Life};
 pub use topics::Topics;
 
-/// Acknowledges what is in flight, says offline, disconnects and stops.
-#[derive(Debug, Message)]
+/// Acknowledges what is in flight, disconnects and stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct Stop;
+pub enum Stop {
+    /// Says offline before it disconnects.
+    ForGood,
+    /// Says nothing: another uplink connects at once in its place.
+    ForAnother,
+}
 
 /// What the uplink needs to live.
 #[derive(Clone)]
@@ -62,6 +68,10 @@ pub struct Setup {
     pub set_aside: Recipient<SetAside>,
     /// Tells what changed.
     pub watch: Recipient<Watch>,
+    /// Keeps what was subscribed to.
+    pub remember: Recipient<Remember>,
+    /// Knows what was subscribed to.
+    pub recall: Recipient<Recall>,
     /// Takes what was agreed with the broker.
     pub report: Recipient<ReportUplink>,
     /// Which link each device is on.
@@ -73,14 +83,14 @@ pub struct Setup {
 /// The actor.
 pub struct Uplink {
     setup: Option<Setup>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<Stop>>,
 }
 
 impl Uplink {
     /// An uplink that connects when it is started.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        Self { setup: Some(setup), stop: watch::channel(false).0 }
+        Self { setup: Some(setup), stop: watch::channel(None).0 }
     }
 }
 
@@ -97,8 +107,8 @@ impl Actor for Uplink {
 impl Handler<Stop> for Uplink {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Stop, _: &mut Context<Self>) -> Self::Result {
-        self.stop.send_replace(true);
+    fn handle(&mut self, stop: Stop, _: &mut Context<Self>) -> Self::Result {
+        self.stop.send_replace(Some(stop));
         let stop = self.stop.clone();
         // The life's receiver is dropped when it has ended.
         Box::pin(async move { stop.closed().await })
@@ -106,7 +116,7 @@ impl Handler<Stop> for Uplink {
 }
 
 /// Connects again and again until stopped.
-async fn run(setup: Setup, mut stop: watch::Receiver<bool>) {
+async fn run(setup: Setup, mut stop: watch::Receiver<Option<Stop>>) {
     let client = match Client::start() {
         Ok(client) => client,
         Err(error) => {
@@ -119,6 +129,7 @@ async fn run(setup: Setup, mut stop: watch::Receiver<bool>) {
         client,
         announced: 0,
         has_subscribed: false,
+        left: None,
         marks: 0,
         backoff: Backoff::new(setup.config.reconnect_min, setup.config.reconnect_max),
         tries: BTreeMap::new(),
@@ -135,7 +146,7 @@ async fn run(setup: Setup, mut stop: watch::Receiver<bool>) {
         let mut gave_up = stop.clone();
         let connected = tokio::select! {
             connected = life.connect() => connected,
-            _ = gave_up.wait_for(|stop| *stop) => return,
+            _ = gave_up.wait_for(Option::is_some) => return,
         };
         let end = match connected {
             Ok(connection) => life.session(connection, &mut stop).await,
@@ -153,7 +164,7 @@ async fn run(setup: Setup, mut stop: watch::Receiver<bool>) {
         let wait = life.wait_after(&error);
         tokio::select! {
             () = sleep(wait) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(Option::is_some) => return,
         }
     }
 }

@@ -1,12 +1,11 @@
 //! One life of the connection to the broker, and the wait for the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::Setup;
 use super::announce::announce;
 use super::client::{Client, ClientError, Connection, Limits, Outgoing};
 use super::drain::Drain;
@@ -14,6 +13,7 @@ use super::listen::{Marker, listen};
 use super::tls::Peer;
 use super::topics::Topics;
 use super::wire::Lost;
+use super::{Setup, Stop};
 use crate::buffer::Rewind;
 use crate::record::{Body, Name};
 use crate::session::Backoff;
@@ -54,6 +54,8 @@ pub(super) struct Life {
     /// The last version of retained messages that the broker has.
     pub(super) announced: u64,
     pub(super) has_subscribed: bool,
+    /// What the broker's session may still deliver: filters of this configuration and of earlier ones.
+    pub(super) left: Option<BTreeSet<String>>,
     pub(super) marks: u64,
     pub(super) backoff: Backoff,
     /// How often a record was out when its connection ended for its sake.
@@ -76,7 +78,11 @@ pub(super) struct Life {
 
 impl Life {
     /// One life of a connection.
-    pub(super) async fn session(&mut self, connection: Connection, stop: &mut watch::Receiver<bool>) -> End {
+    pub(super) async fn session(
+        &mut self,
+        connection: Connection,
+        stop: &mut watch::Receiver<Option<Stop>>,
+    ) -> End {
         let Connection { session_present, limits, inbox, lost } = connection;
         let mut broken = lost.subscribe();
         tracing::info!(broker = self.server, session_present, "connected to the broker");
@@ -111,7 +117,7 @@ impl Life {
             tokio::select! {
                 biased;
                 reason = broken.wait_for(Option::is_some) => End::Lost(lost_by(reason.as_deref().ok())),
-                _ = stop.wait_for(|stop| *stop) => End::Stopped,
+                _ = stop.wait_for(Option::is_some) => End::Stopped,
                 error = listen => End::Lost(error),
                 error = announce => End::Lost(error),
                 error = drain.run() => End::Lost(error),
@@ -130,7 +136,7 @@ impl Life {
                 if timeout(SETTLE, drain.settle()).await.is_err() {
                     tracing::info!("not everything was acknowledged; the rest goes out at the next start");
                 }
-                self.farewell().await;
+                self.farewell(*stop.borrow()).await;
                 End::Stopped
             }
             End::Lost(error) => {
@@ -162,18 +168,7 @@ impl Life {
         let gone = |_| ClientError::Lost("the buffer is gone".to_owned());
         let newest = self.setup.rewind.send(Rewind).await.map_err(gone)?;
         let mut messages = vec![self.gateway_status(State::Online, None)];
-        if self.setup.commands.is_some() && !(session_present && self.has_subscribed) {
-            match self.client.subscribe(self.topics.subscriptions(&self.limits)).await {
-                Ok(()) => self.has_subscribed = true,
-                // Readings do not depend on it.
-                Err(error @ ClientError::Denied(_)) => {
-                    tracing::error!(%error, "no commands will come");
-                    self.refused = Some(error.to_string());
-                    self.tell(session_present).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        self.subscribe(session_present).await?;
         let mut marker = None;
         if session_present {
             self.marks += 1;
@@ -185,15 +180,21 @@ impl Life {
         Ok((marker, newest))
     }
 
-    async fn farewell(&self) {
+    async fn farewell(&self, stop: Option<Stop>) {
+        if stop != Some(Stop::ForAnother) {
+            self.say_offline().await;
+        }
+        if let Err(error) = timeout(FAREWELL, self.client.disconnect()).await {
+            tracing::debug!(%error, "DISCONNECT");
+        }
+    }
+
+    async fn say_offline(&self) {
         let status = vec![self.gateway_status(State::Offline, Some("stopped"))];
         match timeout(FAREWELL, self.say(status)).await {
             Ok(Ok(())) => tracing::info!("said offline to the broker"),
             Ok(Err(error)) => tracing::warn!(%error, "the broker was not told that the gateway stops"),
             Err(_) => tracing::warn!("the broker was not told that the gateway stops: no answer"),
-        }
-        if let Err(error) = timeout(FAREWELL, self.client.disconnect()).await {
-            tracing::debug!(%error, "DISCONNECT");
         }
     }
 

@@ -21,7 +21,7 @@ mod subscribe;
 
 use connect::connect;
 use message::outgoing;
-use subscribe::subscribe;
+use subscribe::{subscribe, unsubscribe};
 
 /// paho's own bound on publishes in flight; ours is smaller, and retained messages come on top of it.
 const PAHO_INFLIGHT: i32 = 2_000;
@@ -116,6 +116,12 @@ pub(super) fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64
                     continue;
                 };
                 drop(answer.send(subscribe(client, *version, &filters)));
+            }
+            Call::Unsubscribe(filters, answer) => {
+                let Some(Live { client, .. }) = &live else {
+                    continue;
+                };
+                drop(answer.send(unsubscribe(client, &filters)));
             }
             Call::Abandon => leaving.extend(live.take()),
             Call::Disconnect(answer) => {

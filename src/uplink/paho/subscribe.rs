@@ -1,4 +1,4 @@
-//! SUBSCRIBE, and the answer to it.
+//! SUBSCRIBE and UNSUBSCRIBE, and the answers to them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::message::push;
 use crate::config::Version;
 use crate::uplink::client::{ClientError, Subscription};
 
-/// Longest wait for the answer to a subscription.
+/// Longest wait for the answer to a subscription, or to the end of one.
 const ANSWER: Duration = Duration::from_secs(10);
 
 pub(super) fn subscribe(
@@ -49,4 +49,16 @@ pub(super) fn subscribe(
         Some((filter, code)) => Err(ClientError::Denied(format!("subscription to {filter}, code {code}"))),
         None => Ok(()),
     }
+}
+
+/// A refusal is told and no more: the session goes on as it was.
+pub(super) fn unsubscribe(client: &mqtt::AsyncClient, filters: &[String]) -> Result<(), ClientError> {
+    let response = client.unsubscribe_many(filters).wait_for(ANSWER);
+    let response = response.map_err(|error| ClientError::Lost(error.to_string()))?;
+    // MQTT 5.0, 3.11.3; before MQTT 5 there are no codes.
+    let codes = response.unsubscribe_many_response().unwrap_or_default();
+    for (filter, code) in filters.iter().zip(codes).filter(|(_, code)| *code >= 0x80) {
+        tracing::warn!(filter, code, "the broker goes on with a subscription that nobody wants");
+    }
+    Ok(())
 }
