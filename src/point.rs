@@ -81,7 +81,7 @@ id!(
 pub type Tags = Option<serde_json::Value>;
 
 /// One addressed thing on a link, with its points.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Device {
     /// Its id.
     pub id: DeviceId,
@@ -102,7 +102,7 @@ pub struct Device {
 }
 
 /// How one device is spoken to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Protocol {
     /// A Modbus unit.
     Modbus {
@@ -116,14 +116,32 @@ pub enum Protocol {
         /// Sent before each frame is awaited; `None`: the device talks by itself.
         request: Option<Box<[u8]>>,
         /// Named groups become the points of the same address.
-        decode: regex::Regex,
+        decode: Pattern,
     },
     /// Values made here.
     Simulator,
 }
 
-/// One named value of a device.
+/// A regular expression that is the same as another of the same text.
 #[derive(Clone, Debug)]
+pub struct Pattern(pub regex::Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl std::ops::Deref for Pattern {
+    type Target = regex::Regex;
+
+    fn deref(&self) -> &regex::Regex {
+        &self.0
+    }
+}
+
+/// One named value of a device.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Point {
     /// Its id.
     pub id: PointId,

@@ -1,7 +1,7 @@
 //! The last known state of everything: what Link and Uplink report, what the broker is told of it.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
@@ -58,6 +58,11 @@ pub struct Watch {
     pub since: u64,
 }
 
+/// These are the devices from now on. What is retained of others is taken back from the broker.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Define(pub Vec<Arc<Device>>);
+
 /// Asks for every device's state, and the uplink's.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "States")]
@@ -93,7 +98,7 @@ pub struct Retained {
     pub device: DeviceId,
     /// Which of its topics.
     pub aspect: Aspect,
-    /// The JSON.
+    /// The JSON; empty takes back what is retained (MQTT 5.0, 3.3.1.3).
     pub payload: Vec<u8>,
 }
 
@@ -126,12 +131,38 @@ pub struct Status {
 }
 
 impl Status {
-    /// For these devices in this run.
+    /// Without devices in this run.
     #[must_use]
-    pub fn new(run: u64, devices: &[Rc<Device>]) -> Self {
-        let info =
-            devices.iter().map(|device| ((device.id.clone(), Aspect::Info), (1, info(device)))).collect();
-        Self { run, version: 1, known: BTreeMap::new(), retained: info, watcher: None, uplink: None }
+    pub fn new(run: u64) -> Self {
+        let (known, retained) = (BTreeMap::new(), BTreeMap::new());
+        Self { run, version: 1, known, retained, watcher: None, uplink: None }
+    }
+
+    /// Takes the devices there are from now on.
+    fn define(&mut self, devices: &[Arc<Device>]) {
+        self.version += 1;
+        let is_defined = |id: &DeviceId| devices.iter().any(|device| device.id == *id);
+        self.known.retain(|id, _| is_defined(id));
+        for ((id, _), (version, payload)) in &mut self.retained {
+            if !is_defined(id) && !payload.is_empty() {
+                (*version, *payload) = (self.version, Vec::new());
+            }
+        }
+        for device in devices {
+            let info = info(device);
+            let told = self.retained.entry((device.id.clone(), Aspect::Info)).or_default();
+            if told.1 != info {
+                *told = (self.version, info);
+            }
+        }
+    }
+
+    fn tell_watcher(&mut self) {
+        if let Some((since, answer)) = self.watcher.take()
+            && answer.send(self.changes(since)).is_err()
+        {
+            tracing::debug!("nobody watches the status any more");
+        }
     }
 
     /// Takes a report; says whether something changed.
@@ -230,12 +261,18 @@ impl Handler<Report> for Status {
     type Result = ();
 
     fn handle(&mut self, report: Report, _: &mut Context<Self>) {
-        if self.take(report)
-            && let Some((since, answer)) = self.watcher.take()
-            && answer.send(self.changes(since)).is_err()
-        {
-            tracing::debug!("nobody watches the status any more");
+        if self.take(report) {
+            self.tell_watcher();
         }
+    }
+}
+
+impl Handler<Define> for Status {
+    type Result = ();
+
+    fn handle(&mut self, Define(devices): Define, _: &mut Context<Self>) {
+        self.define(&devices);
+        self.tell_watcher();
     }
 }
 
@@ -285,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_state_is_told_when_it_changes_and_only_then() {
-        let mut status = Status::new(9, &[]);
+        let mut status = Status::new(9);
         assert!(status.take(report(State::Online, None, 1000)));
         assert!(!status.take(report(State::Online, None, 2000)));
         let since = status.changes(0).version;

@@ -10,7 +10,7 @@
 
 mod peers;
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fieldgate::address::Area;
@@ -27,7 +27,7 @@ async fn open(peer: &Peer) -> Modbus {
 }
 
 /// Reads every point of the device, in requests as planned.
-async fn poll(driver: &mut Modbus, device: &Rc<Device>, deadline: Instant) -> Result<Vec<Raw>, DriverError> {
+async fn poll(driver: &mut Modbus, device: &Arc<Device>, deadline: Instant) -> Result<Vec<Raw>, DriverError> {
     let due: Vec<usize> = (0..device.points.len()).collect();
     let mut raws = vec![None; due.len()];
     for request in driver.plan(device, &due) {
@@ -42,7 +42,7 @@ fn words(words: &[u16]) -> Raw {
     Raw::Words(words.iter().copied().collect())
 }
 
-fn one(unit: u8, number: u16) -> Rc<Device> {
+fn one(unit: u8, number: u16) -> Arc<Device> {
     device(unit, &[(Area::Holding, number, Kind::U16)])
 }
 

@@ -12,7 +12,6 @@ mod peers;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -118,7 +117,7 @@ async fn read(driver: &mut Modbus, number: u16, deadline: Instant) -> Result<Raw
     Ok(samples[0].raw.clone().unwrap())
 }
 
-fn one(number: u16) -> Rc<Device> {
+fn one(number: u16) -> Arc<Device> {
     device(1, &[(Area::Holding, number, Kind::U16)])
 }
 

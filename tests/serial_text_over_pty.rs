@@ -11,7 +11,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use fieldgate::address::Address;
 use fieldgate::config::{Frame, LinkConfig, Parity, SerialLine, Transport};
 use fieldgate::decode::decode;
 use fieldgate::drivers::{Driver, DriverError, create};
-use fieldgate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol, Raw, Value};
+use fieldgate::point::{Device, DeviceId, Kind, LinkId, Pattern, Point, PointId, Protocol, Raw, Value};
 use tokio::time::Instant;
 
 /// Far more than any of this takes on a busy machine.
@@ -104,16 +104,16 @@ fn python(home: &Path) -> PathBuf {
     }
 }
 
-fn device(request: Option<&str>) -> Rc<Device> {
+fn device(request: Option<&str>) -> Arc<Device> {
     let point = |id: &str, kind| Point::new(PointId::new(id).unwrap(), Address::Name(id.to_owned()), kind);
-    Rc::new(Device {
+    Arc::new(Device {
         id: DeviceId::new("scale").unwrap(),
         link: LinkId::new("scale").unwrap(),
         label: None,
         tags: None,
         protocol: Protocol::Text {
             request: request.map(|text| text.as_bytes().into()),
-            decode: regex::Regex::new(r"^(?<status>\w\w),(?<weight>[-+ 0-9.]+)kg$").unwrap(),
+            decode: Pattern(regex::Regex::new(r"^(?<status>\w\w),(?<weight>[-+ 0-9.]+)kg$").unwrap()),
         },
         poll_interval: Duration::from_secs(1),
         patience: PATIENCE,
@@ -121,7 +121,7 @@ fn device(request: Option<&str>) -> Rc<Device> {
     })
 }
 
-async fn poll(driver: &mut dyn Driver, device: &Rc<Device>, patience: Duration) -> Result<f64, DriverError> {
+async fn poll(driver: &mut dyn Driver, device: &Arc<Device>, patience: Duration) -> Result<f64, DriverError> {
     let request = driver.plan(device, &[0, 1]).remove(0);
     let samples = driver.exchange(&request, Instant::now() + patience).await?;
     let values: Vec<Value> = samples

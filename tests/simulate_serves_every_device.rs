@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fieldgate::config::{Config, load_with};
@@ -244,7 +244,7 @@ async fn every_point_has_values_that_move() {
         let mut driver = create(link);
         driver.open(Instant::now() + LIMIT).await.unwrap();
         for device in config.devices.iter().filter(|device| device.link == link.id) {
-            let device = Rc::new(device.clone());
+            let device = Arc::new(device.clone());
             let due: Vec<usize> = (0..device.points.len()).collect();
             let mut first: BTreeMap<usize, PointValue> = BTreeMap::new();
             // Switches and names may stay for a while.

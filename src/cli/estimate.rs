@@ -1,6 +1,6 @@
 //! How much of a link its polls take, reckoned from the configuration alone.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -48,7 +48,7 @@ pub(super) fn estimate(link: &LinkConfig, devices: &[&Device]) -> Load {
         basis: basis(&link.transport),
     };
     for device in devices {
-        let device = Rc::new((*device).clone());
+        let device = Arc::new((*device).clone());
         let due: Vec<usize> = (0..device.points.len()).collect();
         let requests = driver.plan(&device, &due);
         let time: Duration = requests.iter().map(|request| time_of(link, request)).sum();

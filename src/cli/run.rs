@@ -3,11 +3,13 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt, reload};
 
 use super::Exit;
 use crate::config::{self, LogConfig, LogFormat};
-use crate::gateway::{self, GatewayError};
+use crate::gateway::{self, GatewayError, Origin};
 
 /// Loads the configuration and runs until told to stop.
 pub fn run(files: &[PathBuf]) -> Exit {
@@ -18,14 +20,14 @@ pub fn run(files: &[PathBuf]) -> Exit {
             return Exit::Config;
         }
     };
-    start_log(&config.log);
+    let set_level = start_log(&config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     #[cfg(feature = "mutant")]
     tracing::error!(broken = crate::mutant::kind(), "this is a test's gateway that can be broken on purpose");
     let system = actix::System::new();
-    let ended = system.block_on(gateway::run(config));
+    let ended = system.block_on(gateway::run(config, Origin { files: files.to_vec(), set_level }));
     // Dropping the runtime would wait for threads that a dead resolver holds, for minutes.
     std::mem::forget(system);
     match ended {
@@ -40,18 +42,26 @@ pub fn run(files: &[PathBuf]) -> Exit {
     }
 }
 
-/// The log goes to stderr, in the form that the configuration asks for.
-fn start_log(config: &LogConfig) {
-    // The filter was checked with the rest of the configuration.
-    let filter = EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let started = match config.format {
-        LogFormat::Json => log.json().try_init(),
-        LogFormat::Text => log.with_ansi(false).try_init(),
-        LogFormat::Auto => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
+/// The log goes to stderr, in the form that the configuration asks for. Gives what sets another level.
+fn start_log(config: &LogConfig) -> Box<dyn Fn(&str)> {
+    let (level, handle) = reload::Layer::new(filter(&config.level));
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = match config.format {
+        LogFormat::Json => lines.json().boxed(),
+        LogFormat::Text => lines.with_ansi(false).boxed(),
+        LogFormat::Auto => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
     };
-    if let Err(error) = started {
-        super::complain(&*error);
+    if let Err(error) = tracing_subscriber::registry().with(level).with(lines).try_init() {
+        super::complain(&error);
     }
+    Box::new(move |level| {
+        if let Err(error) = handle.reload(filter(level)) {
+            super::complain(&error);
+        }
+    })
+}
+
+fn filter(level: &str) -> EnvFilter {
+    // It was checked with the rest of the configuration.
+    EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"))
 }

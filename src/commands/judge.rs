@@ -11,10 +11,20 @@ use crate::link::Task;
 /// A command that may run.
 #[derive(Debug)]
 pub(super) struct Allowed {
-    /// What the link does; `None`: the gateway answers by itself.
-    pub(super) task: Option<Task>,
+    pub(super) work: Work,
     /// What is left of its time, if it says so itself.
     pub(super) time_left: Option<Duration>,
+}
+
+/// Who does what.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// The link of the device.
+    Link(Task),
+    /// The gateway tells its state.
+    Status,
+    /// The gateway reads its configuration again.
+    Reload,
 }
 
 fn rejected(code: &'static str, message: impl Into<String>) -> Outcome {
@@ -26,13 +36,20 @@ pub(super) fn judge(
     received: &Received,
     command: &Command,
     target: Option<&Target>,
+    is_admin: bool,
     now: Moment,
 ) -> Result<Allowed, Outcome> {
     let Some(device) = &received.device else {
-        return match command.action.as_str() {
-            "status" => Ok(Allowed { task: None, time_left: time_left(command, now)? }),
-            other => Err(rejected("unknown-action", format!("the gateway knows status, not {other}"))),
+        let work = match command.action.as_str() {
+            "status" => Work::Status,
+            "reload" if is_admin => Work::Reload,
+            "reload" => return Err(rejected("unknown-action", "reload needs commands.admin = true")),
+            other => {
+                let message = format!("the gateway knows status and reload, not {other}");
+                return Err(rejected("unknown-action", message));
+            }
         };
+        return Ok(Allowed { work, time_left: time_left(command, now)? });
     };
     let Some(target) = target else {
         return Err(rejected("unknown-device", format!("there is no device {device}")));
@@ -55,7 +72,7 @@ pub(super) fn judge(
             "the write may have waited in the broker; give it `expires_at`, or send it again in a moment",
         ));
     }
-    Ok(Allowed { task: Some(task), time_left })
+    Ok(Allowed { work: Work::Link(task), time_left })
 }
 
 fn time_left(command: &Command, now: Moment) -> Result<Option<Duration>, Outcome> {

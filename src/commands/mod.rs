@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::buffer::{Append, BeginCommand, FinishCommand, GetStats, ListUnfinished};
 use crate::clock::Clock;
@@ -49,11 +50,27 @@ pub struct Received {
 #[rtype(result = "()")]
 pub struct Stop;
 
+/// Asks for the configuration to be read again: what changed, or why nothing did. The one word that goes up, and by
+/// a channel, because nobody above is an actor.
+pub type Reload = oneshot::Sender<Result<Vec<String>, String>>;
+
+/// What may be commanded from now on. What runs goes on.
+#[derive(Clone, Default, Message)]
+#[rtype(result = "()")]
+pub struct Assign {
+    /// Every device by id.
+    pub targets: HashMap<DeviceId, Target>,
+    /// Longest time from a command's arrival to its outcome.
+    pub timeout: Duration,
+    /// The gateway itself may be told to reload.
+    pub admin: bool,
+}
+
 /// A device and the link that reaches it.
 #[derive(Clone)]
 pub struct Target {
     /// The device.
-    pub device: Rc<Device>,
+    pub device: Arc<Device>,
     /// Its link.
     pub link: Recipient<Execute>,
 }
@@ -61,10 +78,10 @@ pub struct Target {
 /// What Commands needs to live.
 #[derive(Clone)]
 pub struct Setup {
-    /// Every device by id.
-    pub targets: HashMap<DeviceId, Target>,
-    /// Longest time from a command's arrival to its outcome.
-    pub timeout: Duration,
+    /// What may be commanded.
+    pub assigned: Rc<Assign>,
+    /// Reads the configuration again.
+    pub reload: mpsc::Sender<Reload>,
     /// Whom to ask whether the clock is set.
     pub clock: Clock,
     /// Takes replies of commands that enter no journal.
@@ -85,7 +102,7 @@ pub struct Setup {
 pub struct Commands {
     setup: Rc<Setup>,
     running: usize,
-    stopping: Option<tokio::sync::oneshot::Sender<()>>,
+    stopping: Option<oneshot::Sender<()>>,
 }
 
 impl Commands {
@@ -128,6 +145,14 @@ impl Handler<Received> for Commands {
     }
 }
 
+impl Handler<Assign> for Commands {
+    type Result = ();
+
+    fn handle(&mut self, assign: Assign, _: &mut Context<Self>) {
+        self.setup = Rc::new(Setup { assigned: Rc::new(assign), ..Setup::clone(&self.setup) });
+    }
+}
+
 impl Handler<Stop> for Commands {
     type Result = ResponseFuture<()>;
 
@@ -135,7 +160,7 @@ impl Handler<Stop> for Commands {
         if self.running == 0 {
             return Box::pin(std::future::ready(()));
         }
-        let (stopped, done) = tokio::sync::oneshot::channel();
+        let (stopped, done) = oneshot::channel();
         self.stopping = Some(stopped);
         Box::pin(async move { done.await.unwrap_or_default() })
     }

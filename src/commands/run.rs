@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::judge::{Allowed, judge};
+use super::judge::{Allowed, Work, judge};
 use super::{Received, Setup, Target};
 use crate::buffer::journal::{Begin, Begun, CommandKey, Finish};
 use crate::buffer::{Append, BeginCommand, FinishCommand, GetStats, ListUnfinished};
@@ -42,9 +43,9 @@ impl Setup {
             return rejected("retained", message.to_owned());
         }
         let arrived = Instant::now();
-        let target = received.device.as_ref().and_then(|device| self.targets.get(device));
+        let target = received.device.as_ref().and_then(|device| self.assigned.targets.get(device));
         let now = self.clock.now();
-        let verdict = judge(received, &command, target, now);
+        let verdict = judge(received, &command, target, self.assigned.admin, now);
         match self.begin.send(BeginCommand(begin(received, &command, verdict.is_ok()))).await {
             Ok(Ok(Begun::Fresh)) => {}
             Ok(Ok(Begun::Running)) => return None,
@@ -60,9 +61,14 @@ impl Setup {
         }
         match (verdict, target) {
             (Err(outcome), _) => return ended(&outcome),
-            (Ok(Allowed { task: Some(task), time_left }), Some(target)) => {
-                let time = time_left.map_or(self.timeout, |left| left.min(self.timeout));
+            (Ok(Allowed { work: Work::Link(task), time_left }), Some(target)) => {
+                let timeout = self.assigned.timeout;
+                let time = time_left.map_or(timeout, |left| left.min(timeout));
                 self.execute(received, &command, target, task, arrived + time).await;
+            }
+            (Ok(Allowed { work: Work::Reload, .. }), _) => {
+                let outcome = self.reload().await;
+                self.conclude(received, &command, &outcome, true).await;
             }
             (Ok(_), _) => {
                 let outcome = self.own_status().await;
@@ -96,6 +102,20 @@ impl Setup {
         let reply = self.reply(received, Some(&command.id), Some(&command.action), outcome);
         let key = CommandKey { device: received.device.clone(), id: command.id.clone() };
         self.finish(Finish { key, keep, reply }).await;
+    }
+
+    /// Has the configuration read again.
+    async fn reload(&self) -> Outcome {
+        let busy = || Outcome::Rejected { code: "busy", message: "the gateway is stopping".to_owned() };
+        let (answer, asked) = oneshot::channel();
+        if self.reload.send(answer).await.is_err() {
+            return busy();
+        }
+        match asked.await {
+            Ok(Ok(changed)) => Outcome::Answered(serde_json::json!({ "changed": changed })),
+            Ok(Err(message)) => Outcome::Failed { code: "malformed".to_owned(), message, values: Vec::new() },
+            Err(_) => busy(),
+        }
     }
 
     /// The gateway's own state.

@@ -174,8 +174,9 @@ fn commands(mut table: Table) -> CommandsConfig {
     let enabled = table.flag("enabled", true);
     let range = Duration::from_millis(100)..=Duration::from_secs(3600);
     let timeout = table.duration("timeout", range, Duration::from_secs(10));
+    let admin = table.flag("admin", false);
     table.finish();
-    CommandsConfig { enabled, timeout }
+    CommandsConfig { enabled, timeout, admin }
 }
 
 fn web(mut table: Table) {

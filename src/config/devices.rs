@@ -10,7 +10,7 @@ use super::points;
 use super::table::Table;
 use super::templates::Templates;
 use super::{LinkConfig, Transport};
-use crate::point::{Device, DeviceId, LinkId, Order, Protocol};
+use crate::point::{Device, DeviceId, LinkId, Order, Pattern, Protocol};
 
 /// Most registers of one read (Modbus Application Protocol V1.1b3, 6.3).
 const MOST_REGISTERS: u16 = 125;
@@ -205,7 +205,7 @@ fn text(table: &mut Table) -> Option<Protocol> {
         }
     });
     inner.finish();
-    Some(Protocol::Text { request: request.map(|text| text.into_bytes().into()), decode: regex? })
+    Some(Protocol::Text { request: request.map(|text| text.into_bytes().into()), decode: Pattern(regex?) })
 }
 
 /// Two devices must not answer for one another.

@@ -62,7 +62,7 @@ pub struct Config {
 }
 
 /// `[gateway]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GatewayConfig {
     /// Its id, part of every topic.
     pub id: String,
@@ -73,7 +73,7 @@ pub struct GatewayConfig {
 }
 
 /// `[log]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// A level or a tracing filter.
     pub level: String,
@@ -94,7 +94,7 @@ pub enum LogFormat {
 }
 
 /// `[buffer]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BufferConfig {
     /// The buffer file.
     pub path: PathBuf,
@@ -123,16 +123,18 @@ pub enum WhenFull {
 }
 
 /// `[commands]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CommandsConfig {
     /// Commands are taken at all.
     pub enabled: bool,
     /// Longest time from a command's arrival to its outcome.
     pub timeout: Duration,
+    /// The gateway itself may be told what to do: `reload`.
+    pub admin: bool,
 }
 
 /// `[links.ID]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LinkConfig {
     /// Its id.
     pub id: LinkId,
@@ -149,7 +151,7 @@ pub struct LinkConfig {
 }
 
 /// `links.ID.driver` with the keys that belong to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Transport {
     /// `modbus-tcp`
     ModbusTcp {
@@ -175,7 +177,7 @@ pub enum Transport {
 }
 
 /// A serial line and its settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SerialLine {
     /// The terminal device, or a link to one.
     pub path: PathBuf,

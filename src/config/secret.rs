@@ -22,7 +22,7 @@ pub(super) const WAYS: &str =
     "give it as { file = \"/path\" }, { credential = \"name\" } or { env = \"NAME\" }";
 
 /// A secret, text or bytes. Prints as `***`, and is wiped from memory when it is dropped.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {

@@ -1,6 +1,6 @@
 //! What a link speaks: one trait, one folder for each protocol.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ pub trait Driver {
     async fn open(&mut self, deadline: Instant) -> Result<(), DriverError>;
 
     /// Splits a poll of the points `due` (indices into `device.points`) into requests. Pure.
-    fn plan(&mut self, device: &Rc<Device>, due: &[usize]) -> Vec<Request>;
+    fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request>;
 
     /// Sends one request and gives one sample for each of its points.
     async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError>;
@@ -31,7 +31,7 @@ pub trait Driver {
     /// Writes one point, once, and gives what the device says of it afterwards.
     async fn write(
         &mut self,
-        device: &Rc<Device>,
+        device: &Arc<Device>,
         point: usize,
         raw: &Raw,
         deadline: Instant,
@@ -42,7 +42,7 @@ pub trait Driver {
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The device asked.
-    pub device: Rc<Device>,
+    pub device: Arc<Device>,
     /// The points its answer carries, as indices into `device.points`.
     pub points: Vec<usize>,
     /// Where they lie; the driver's own matter.

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::f64::consts::TAU;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -100,7 +100,7 @@ impl Driver for Simulator {
         Ok(())
     }
 
-    fn plan(&mut self, device: &Rc<Device>, due: &[usize]) -> Vec<Request> {
+    fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request> {
         if due.is_empty() {
             return Vec::new();
         }
@@ -121,7 +121,7 @@ impl Driver for Simulator {
 
     async fn write(
         &mut self,
-        device: &Rc<Device>,
+        device: &Arc<Device>,
         point: usize,
         raw: &Raw,
         _deadline: Instant,
@@ -141,7 +141,7 @@ mod tests {
     use crate::decode::{decode, encode};
     use crate::point::{LinkId, Protocol, Value};
 
-    fn device(points: &[(&str, Kind)]) -> Rc<Device> {
+    fn device(points: &[(&str, Kind)]) -> Arc<Device> {
         let points = points.iter().map(|(signal, kind)| Point {
             writable: true,
             ..Point::new(
@@ -150,7 +150,7 @@ mod tests {
                 *kind,
             )
         });
-        Rc::new(Device {
+        Arc::new(Device {
             id: DeviceId::new("demo").unwrap(),
             link: LinkId::new("sim").unwrap(),
             label: None,
@@ -162,7 +162,7 @@ mod tests {
         })
     }
 
-    async fn poll(driver: &mut Simulator, device: &Rc<Device>) -> Vec<Result<Value, Reason>> {
+    async fn poll(driver: &mut Simulator, device: &Arc<Device>) -> Vec<Result<Value, Reason>> {
         let due: Vec<usize> = (0..device.points.len()).collect();
         let request = driver.plan(device, &due).remove(0);
         let samples = driver.exchange(&request, Instant::now()).await.unwrap();

@@ -1,6 +1,6 @@
 //! A command on its link: read, poll or write, between two requests of the polls.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -91,7 +91,7 @@ pub(super) struct Job {
 /// Writes the points one after the other and reads each back. Stops at the first that fails.
 pub(super) async fn write(
     driver: &mut dyn Driver,
-    device: &Rc<Device>,
+    device: &Arc<Device>,
     values: &[(usize, Raw)],
     deadline: Instant,
 ) -> TaskResult {

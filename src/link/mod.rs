@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -64,7 +65,7 @@ pub struct Setup {
     /// Makes its driver, at the start and after a panic.
     pub driver: Rc<dyn Fn() -> Box<dyn Driver>>,
     /// Its devices.
-    pub devices: Vec<Rc<Device>>,
+    pub devices: Vec<Arc<Device>>,
     /// Where records go.
     pub buffer: Recipient<Append>,
     /// Where states go.

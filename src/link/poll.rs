@@ -1,6 +1,7 @@
 //! One poll of one device: its requests one by one, and the record they make.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -18,7 +19,7 @@ const GIVE_UP: u32 = 2;
 /// A poll under way. Between two of its requests a command may run.
 #[derive(Debug)]
 pub(super) struct Poll {
-    device: Rc<Device>,
+    device: Arc<Device>,
     requests: Rc<[Request]>,
     next: usize,
     readings: Vec<Reading>,
@@ -31,7 +32,7 @@ pub(super) struct Poll {
 }
 
 impl Poll {
-    pub(super) fn new(device: Rc<Device>, requests: Rc<[Request]>, clock: Clock) -> Self {
+    pub(super) fn new(device: Arc<Device>, requests: Rc<[Request]>, clock: Clock) -> Self {
         let readings = Vec::with_capacity(device.points.len());
         Self {
             device,
@@ -47,7 +48,7 @@ impl Poll {
     }
 
     /// All points bad: the link is down, nobody was asked.
-    pub(super) fn offline(device: &Rc<Device>, clock: Clock) -> Self {
+    pub(super) fn offline(device: &Arc<Device>, clock: Clock) -> Self {
         let mut poll = Self::new(device.clone(), Rc::new([]), clock);
         poll.fail(0..device.points.len(), Reason::Offline);
         poll

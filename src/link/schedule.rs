@@ -1,6 +1,7 @@
 //! Whose turn it is on a link: poll intervals and the back-off of dead devices.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,7 +19,7 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Slot {
-    device: Rc<Device>,
+    device: Arc<Device>,
     requests: Rc<[Request]>,
     due: Instant,
     failures: u32,
@@ -32,9 +33,9 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// Every device is due at once, in the order of the configuration.
-    pub(super) fn new(devices: &[Rc<Device>]) -> Self {
+    pub(super) fn new(devices: &[Arc<Device>]) -> Self {
         let now = Instant::now();
-        let slot = |device: &Rc<Device>| Slot {
+        let slot = |device: &Arc<Device>| Slot {
             device: device.clone(),
             requests: Rc::new([]),
             due: now,
@@ -52,13 +53,13 @@ impl Schedule {
     }
 
     /// The device that waits longest, its requests, and when it is due.
-    pub(super) fn next(&self) -> Option<(Instant, Rc<Device>, Rc<[Request]>)> {
+    pub(super) fn next(&self) -> Option<(Instant, Arc<Device>, Rc<[Request]>)> {
         let slot = self.slots.iter().min_by_key(|slot| slot.due)?;
         Some((slot.due, slot.device.clone(), slot.requests.clone()))
     }
 
     /// The requests of a whole poll of one device.
-    pub(super) fn find(&self, device: &DeviceId) -> Option<(Rc<Device>, Rc<[Request]>)> {
+    pub(super) fn find(&self, device: &DeviceId) -> Option<(Arc<Device>, Rc<[Request]>)> {
         let slot = self.slots.iter().find(|slot| slot.device.id == *device)?;
         Some((slot.device.clone(), slot.requests.clone()))
     }
@@ -99,7 +100,7 @@ impl Schedule {
     }
 
     /// Every device of the link.
-    pub(super) fn devices(&self) -> impl Iterator<Item = &Rc<Device>> {
+    pub(super) fn devices(&self) -> impl Iterator<Item = &Arc<Device>> {
         self.slots.iter().map(|slot| &slot.device)
     }
 }

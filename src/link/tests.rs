@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -49,7 +50,7 @@ impl Driver for Scripted {
         self.opens.borrow_mut().pop().unwrap_or(Ok(()))
     }
 
-    fn plan(&mut self, device: &Rc<Device>, due: &[usize]) -> Vec<Request> {
+    fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request> {
         // A request for each point, so that there is something between two of them.
         let request =
             |point: &usize| Request { device: device.clone(), points: vec![*point], span: Span::default() };
@@ -71,7 +72,7 @@ impl Driver for Scripted {
 
     async fn write(
         &mut self,
-        device: &Rc<Device>,
+        device: &Arc<Device>,
         _: usize,
         raw: &Raw,
         _: Instant,
@@ -132,7 +133,7 @@ fn bench(devices: &[&str], opens: Vec<Result<(), DriverError>>) -> Bench {
     tokio::time::pause();
     let id = LinkId::new("line").unwrap();
     let device = |name: &&str| {
-        Rc::new(Device {
+        Arc::new(Device {
             id: DeviceId::new(name).unwrap(),
             link: id.clone(),
             label: None,

@@ -5,7 +5,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -94,12 +94,12 @@ pub(crate) fn line(path: &str) -> SerialLine {
 }
 
 /// A unit with these points.
-pub(crate) fn device(unit: u8, points: &[(Area, u16, Kind)]) -> Rc<Device> {
+pub(crate) fn device(unit: u8, points: &[(Area, u16, Kind)]) -> Arc<Device> {
     let point = |&(area, number, kind): &(Area, u16, Kind)| Point {
         writable: true,
         ..Point::new(PointId::new("point").unwrap(), Address::Register { area, number, bit: None }, kind)
     };
-    Rc::new(Device {
+    Arc::new(Device {
         id: DeviceId::new("device").unwrap(),
         link: LinkId::new("link").unwrap(),
         label: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::secret::Source;
 
 /// `[mqtt]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MqttConfig {
     /// The brokers, in the order of trying; all by one scheme.
     pub servers: Vec<Server>,
@@ -125,7 +125,7 @@ impl Scheme {
 }
 
 /// `[mqtt.tls]`
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TlsConfig {
     /// File or folder of the authorities believed; without it the system's.
     pub ca: Option<PathBuf>,
@@ -142,7 +142,7 @@ pub struct TlsConfig {
 }
 
 /// Our own certificate, read again at each connect.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Identity {
     /// Certificate chain and key in PEM.
     Pem {
@@ -175,7 +175,7 @@ pub enum Verify {
 }
 
 /// `mqtt.proxy`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProxyConfig {
     /// Host name or address.
     pub host: String,
@@ -188,7 +188,7 @@ pub struct ProxyConfig {
 }
 
 /// `mqtt.auth`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AuthConfig {
     /// The method's name.
     pub method: String,
@@ -197,7 +197,7 @@ pub struct AuthConfig {
 }
 
 /// `mqtt.will`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WillConfig {
     /// Its topic, placeholders filled in.
     pub topic: String,

@@ -12,7 +12,7 @@ use super::{Environment, Form, LARGEST, Secret, SecretFault, WAYS, checked, faul
 
 /// Where a secret comes from. It was readable when the configuration was loaded, and is read again whenever it
 /// is needed, so that a renewed file counts at once.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Source {
     /// The key that named it.
     key: String,
@@ -20,7 +20,7 @@ pub struct Source {
     form: Form,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 enum Place {
     File(PathBuf),
     Credential(PathBuf),

@@ -1,6 +1,6 @@
 //! Modbus TCP and Modbus RTU (Modbus Application Protocol V1.1b3).
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use smallvec::SmallVec;
@@ -122,7 +122,7 @@ impl Driver for Modbus {
         }
     }
 
-    fn plan(&mut self, device: &Rc<Device>, due: &[usize]) -> Vec<Request> {
+    fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request> {
         plan::plan(device, due)
     }
 
@@ -139,7 +139,7 @@ impl Driver for Modbus {
 
     async fn write(
         &mut self,
-        device: &Rc<Device>,
+        device: &Arc<Device>,
         point: usize,
         raw: &Raw,
         deadline: Instant,
@@ -193,8 +193,8 @@ mod tests {
     use std::time::Duration;
 
     /// A device with these points, for the tests of this folder.
-    pub(super) fn device(max_registers: u16, points: Vec<Point>) -> Rc<Device> {
-        Rc::new(Device {
+    pub(super) fn device(max_registers: u16, points: Vec<Point>) -> Arc<Device> {
+        Arc::new(Device {
             id: DeviceId::new("device").unwrap(),
             link: LinkId::new("link").unwrap(),
             label: None,

@@ -1,6 +1,6 @@
 //! Points that are due become requests: neighbours share one, a value is never split.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::address::{Address, Area};
 use crate::drivers::{Request, Span};
@@ -39,7 +39,7 @@ struct Place {
 /// Points of one area share a request when they touch or overlap and together stay within the device's
 /// `max_registers` (or 2000 bits). A value longer than `max_registers` gets a request of its own. A point
 /// that no Modbus request can reach (another address grammar, or over the end of the area) is left out.
-pub(super) fn plan(device: &Rc<Device>, due: &[usize]) -> Vec<Request> {
+pub(super) fn plan(device: &Arc<Device>, due: &[usize]) -> Vec<Request> {
     let max_registers = match device.protocol {
         Protocol::Modbus { max_registers, .. } => max_registers.clamp(1, MAX_REGISTERS),
         _ => return Vec::new(),
@@ -85,9 +85,9 @@ fn place(device: &Device, point: usize) -> Option<Place> {
     })
 }
 
-fn request(device: &Rc<Device>, (place, points): (Place, Vec<usize>)) -> Option<Request> {
+fn request(device: &Arc<Device>, (place, points): (Place, Vec<usize>)) -> Option<Request> {
     Some(Request {
-        device: Rc::clone(device),
+        device: Arc::clone(device),
         points,
         span: Span {
             area: place.function,

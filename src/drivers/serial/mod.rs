@@ -1,6 +1,6 @@
 //! Devices that send lines of text: scales, meters, weather stations. See `README.md` beside this file.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -208,7 +208,7 @@ impl Driver for Serial {
         Ok(())
     }
 
-    fn plan(&mut self, device: &Rc<Device>, due: &[usize]) -> Vec<Request> {
+    fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request> {
         if due.is_empty() {
             return Vec::new();
         }
@@ -239,7 +239,7 @@ impl Driver for Serial {
 
     async fn write(
         &mut self,
-        _device: &Rc<Device>,
+        _device: &Arc<Device>,
         _point: usize,
         _raw: &Raw,
         _deadline: Instant,
