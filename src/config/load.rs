@@ -51,6 +51,8 @@ pub fn load(files: &[impl AsRef<Path>]) -> Result<Config, ConfigError> {
         Ok(Err(error)) => Err(error),
         Err(mpsc::RecvError) => Err(incomplete()),
     };
+    // Where nothing could be read the helper would wait for ever for what it is to free.
+    drop(done_sender);
     drop(helper.join());
     result
 }
