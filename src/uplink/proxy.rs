@@ -47,6 +47,7 @@ pub(super) async fn tunnel(
     }
     let text = String::from_utf8_lossy(&answer);
     let line = text.lines().next().unwrap_or_default();
+    // The rest of the line is free text, which may say our credentials back.
     let mut words = line.splitn(3, ' ');
     let (version, code) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     if !version.starts_with("HTTP/1.") {
@@ -58,6 +59,9 @@ pub(super) async fn tunnel(
             "the proxy {via} wants other credentials (407); see mqtt.proxy_username and mqtt.proxy_password"
         ))),
         Ok(403) => Err(ClientError::Refused(format!("the proxy {via} does not allow {target} (403)"))),
-        _ => Err(ClientError::Unreachable(format!("the proxy {via} does not reach {target}: {line:?}"))),
+        Ok(code) => {
+            Err(ClientError::Unreachable(format!("the proxy {via} does not reach {target} ({code})")))
+        }
+        Err(_) => Err(ClientError::Unreachable(format!("the proxy {via} does not speak HTTP"))),
     }
 }
