@@ -42,6 +42,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    cli::forbid_core();
     let Arguments { config, command } = Arguments::parse();
     match command {
         Command::Run => cli::run::run(&config),

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 pub mod buffer;
 pub mod check;
 mod estimate;
@@ -34,6 +36,23 @@ impl From<Exit> for ExitCode {
             Exit::Core => 70,
             Exit::Config => 78,
         })
+    }
+}
+
+/// Keeps the kernel from writing this process's memory anywhere when it dies: secrets are in it.
+///
+/// A limit of 0 would still hand the memory to a program that collects cores; of 1 byte there is room for no file,
+/// and the kernel asks no program (`core(5)`: a limit of 1 is how such a program protects itself from its own crash).
+/// `PR_SET_DUMPABLE` would do it too, but then nobody except root may read what the process counts of itself: neither
+/// the gateway how much it wrote, nor whoever measures it.
+pub fn forbid_core() {
+    let limit = Rlimit { current: Some(1), maximum: Some(1) };
+    if let Err(error) = setrlimit(Resource::Core, limit) {
+        // A service manager may have set it to 0 for good; then it is as well.
+        let zero = Rlimit { current: Some(0), maximum: Some(0) };
+        if getrlimit(Resource::Core) != zero {
+            complain(&error);
+        }
     }
 }
 
