@@ -18,7 +18,7 @@ use rusqlite::config::DbConfig;
 use serde_json::Value;
 use support::ledger::MAX_SIZE;
 use support::stocked::stocked;
-use support::{fieldgate, rounds};
+use support::{canary, fieldgate, rounds};
 
 /// Every task; none of them says `--yes` in vain.
 const TASKS: [&str; 6] = ["stat", "stat --json", "check", "export", "purge --yes", "retry --all"];
@@ -27,7 +27,7 @@ const TASKS: [&str; 6] = ["stat", "stat --json", "check", "export", "purge --yes
 fn run(file: &Path, task: &str, code: i32) -> String {
     let mut command = fieldgate();
     command.args(["buffer", "--file"]).arg(file).args(task.split(' '));
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    let Output { status, stdout, stderr } = canary::output(&mut command);
     let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert_eq!(status.code(), Some(code), "{task}: {said}");
     said
@@ -155,7 +155,7 @@ fn whoever_looks_needs_no_secret_of_the_gateway() {
     let run = |text: &str, code: i32| {
         fs::write(&config, text).unwrap();
         let mut command = fieldgate();
-        let output = command.args(["buffer", "export", "--config"]).arg(&config).output().unwrap();
+        let output = canary::output(command.args(["buffer", "export", "--config"]).arg(&config));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{said}");
         (String::from_utf8(output.stdout).unwrap(), said)

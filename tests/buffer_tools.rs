@@ -18,7 +18,8 @@ use support::{Broker, Gateway, LIMIT, Message, Subscriber, head};
 /// The files of the buffer, to the letter. The index in shared memory says nothing.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let paths = paths.filter(|path| path.to_str().is_some_and(|path| !path.ends_with("-shm")));
+    let paths =
+        paths.filter(|path| path.is_file() && path.to_str().is_some_and(|path| !path.ends_with("-shm")));
     paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use support::packet::{Connect, Packet, Properties, Property, Publish};
 use support::scripted::{Script, Scripted};
-use support::{Gateway, LIMIT, head_at};
+use support::{Gateway, LIMIT, canary, head_at};
 
 const DEVICE: &str = "[links.sim]\ndriver = \"simulator\"\n\
     [devices.small]\nlink = \"sim\"\npoll_interval = \"200ms\"\n\
@@ -82,7 +82,9 @@ fn pairs(properties: &Properties) -> Vec<(&str, &str)> {
 #[test]
 fn the_defaults_are_those_of_the_manual() {
     let folder = tempfile::tempdir().unwrap();
-    let (broker, _gateway) = start(folder.path(), "");
+    let broker = Scripted::start(Script::default());
+    let config = head_at(folder.path(), &broker.url()) + DEVICE;
+    let _gateway = Gateway::run_as_written(folder.path(), &config);
     let connect = connect(&broker, 1);
     assert_eq!((connect.protocol.as_str(), connect.level), ("MQTT", 5));
     assert_eq!((connect.client_id.as_str(), connect.keep_alive), ("fieldgate-g", 30));
@@ -110,6 +112,7 @@ fn the_defaults_are_those_of_the_manual() {
 fn all_that_is_configured_goes_out() {
     let folder = tempfile::tempdir().unwrap();
     let (password, token) = (folder.path().join("password"), folder.path().join("token"));
+    let [first_token, second_token] = ["first", "second"].map(canary::secret);
     let binary: Vec<u8> = (0..=255).filter(|byte| *byte != b'\n').collect();
     let more = format!(
         r#"
@@ -137,7 +140,7 @@ delay = "45s"
 expiry = "2m"
 "#,
         write_secret(&password, &binary),
-        write_secret(&token, b"token-1\n"),
+        write_secret(&token, format!("{first_token}\n").as_bytes()),
     );
     let (broker, _gateway) = start(folder.path(), &more);
     let first = connect(&broker, 1);
@@ -151,7 +154,7 @@ expiry = "2m"
     assert_eq!(number(properties, RECEIVE_MAXIMUM), Some(7));
     assert_eq!(number(properties, MAX_PACKET), Some(64 << 10));
     assert_eq!(bytes(properties, AUTH_METHOD), Some(&b"SAS"[..]));
-    assert_eq!(bytes(properties, AUTH_DATA), Some(&b"token-1"[..]));
+    assert_eq!(bytes(properties, AUTH_DATA), Some(first_token.as_bytes()));
     let mut said = pairs(properties);
     said.sort_unstable();
     assert_eq!(said, [("host", "hub.example"), ("ts", "1")]);
@@ -173,11 +176,11 @@ expiry = "2m"
     }
 
     // Both secrets are read anew at each connect.
-    write_secret(&token, b"token-2");
+    write_secret(&token, second_token.as_bytes());
     write_secret(&password, b"other");
     broker.cut();
     let second = connect(&broker, 2);
-    assert_eq!(bytes(&second.properties, AUTH_DATA), Some(&b"token-2"[..]));
+    assert_eq!(bytes(&second.properties, AUTH_DATA), Some(second_token.as_bytes()));
     assert_eq!(second.password.as_deref(), Some(&b"other"[..]));
 }
 

@@ -226,14 +226,6 @@ fn a_proxy_that_refuses_says_why_and_is_left_alone() {
             "more went out than the question: {sent:?}"
         );
     }
-    for (gateway, _, _folder) in &mut all {
-        let log = gateway.process().lines();
-        // Neither as it is nor as the header has it.
-        assert!(
-            !log.iter().any(|line| line.contains("simsalabim") || line.contains("c2l0ZTpzaW1zYWxhYmlt")),
-            "{log:?}"
-        );
-    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use support::collector::Collector;
 use support::count::{Rule, judge};
 use support::counted::{Counted, killing};
-use support::{Broker, Gateway, LIMIT, Process, fieldgate, head, rounds};
+use support::{Broker, Gateway, LIMIT, Process, gateway_command, head, rounds};
 
 /// Points of a unit.
 const POINTS: usize = 4;
@@ -48,8 +48,6 @@ fn what_was_committed_comes_after_every_kill() {
     let collector = Collector::start(&broker, POINTS);
     let window = format!("commit_every = \"{}ms\"\n[mqtt]", COMMIT_EVERY.as_millis());
     let config = head(folder.path(), &broker).replace("[mqtt]", &window) + &device.devices(2, "10ms");
-    let file = folder.path().join("fieldgate.toml");
-    std::fs::write(&file, &config).unwrap();
     let mut rule = Rule { window: COMMIT_EVERY + SYNC, ..Rule::default() };
     let mut random = fastrand::Rng::with_seed(20_260_301);
     let mut is_up = true;
@@ -67,7 +65,7 @@ fn what_was_committed_comes_after_every_kill() {
             }
             is_up = needs_broker;
         }
-        let mut life = Process::start("fieldgate run", fieldgate().arg("run").arg("--config").arg(&file));
+        let mut life = Process::start("fieldgate run", &mut gateway_command(folder.path(), &config));
         let mut until = |from: u64, to: u64| Duration::from_millis(random.u64(from..to));
         let ended = match part {
             Part::Start => life.ends_within(until(0, 400)),

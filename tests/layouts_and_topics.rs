@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{
-    Broker, Gateway, LIMIT, Message, ModbusPeer, Records, Subscriber, boiler_device, boiler_units, fieldgate,
+    Broker, Gateway, LIMIT, Message, ModbusPeer, Records, Subscriber, boiler_device, boiler_units, canary,
     head, publish, uplink_status,
 };
 
@@ -150,8 +150,7 @@ fn a_will_of_ones_own_takes_the_place_of_the_built_in_one() {
     let status =
         Subscriber::start(&broker, "fieldgate/g/status").wait_for("the status", |message| message.retained);
     assert_eq!(status.json()["state"], "online", "{status:?}");
-    let output =
-        fieldgate().arg("check").arg("--config").arg(folder.path().join("fieldgate.toml")).output().unwrap();
+    let output = canary::output(&mut again.command("check"));
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && told.contains("mqtt.will"), "{told}");
 }

@@ -21,7 +21,7 @@ use support::disk::{Control, disturb, own_test, preload, quick_folder};
 use support::ledger::MAX_SIZE;
 use support::simulated::simulated;
 use support::specimen::record;
-use support::{Broker, Gateway, LIMIT, Subscriber, fieldgate, head, rounds};
+use support::{Broker, Gateway, LIMIT, Subscriber, gateway_command, head, rounds};
 
 const RECORDS: u64 = 300;
 const RUN: u64 = 1_700_000_000;
@@ -177,8 +177,7 @@ fn what_an_old_gateway_left_is_delivered_whenever_the_new_one_is_killed() {
             leave_old(folder, random.bool());
             seen.remove(&3);
         }
-        let mut command = fieldgate();
-        command.args(["run", "--config"]).arg(folder.join("fieldgate.toml"));
+        let mut command = gateway_command(folder, &config);
         let mut gateway = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // Nothing is expected to have happened by then: it is any instant of a start.
         never.recv_timeout(Duration::from_millis(random.u64(..60))).unwrap_err();

@@ -14,7 +14,8 @@ use std::time::Duration;
 use support::certificates::{Authority, Kind, Paper};
 use support::recorder::Recorder;
 use support::{
-    Broker, Gateway, LIMIT, Process, Subscriber, free_port, free_ports, head_at, program, uplink_status,
+    Broker, Gateway, LIMIT, Process, Subscriber, canary, free_port, free_ports, head_at, program,
+    uplink_status,
 };
 use tempfile::TempDir;
 
@@ -352,6 +353,7 @@ fn a_client_certificate_is_shown_whatever_it_lies_in() {
     // What does not open the key is told, without the word that was tried.
     let wrong = home.path().join("wrong.password");
     fs::write(&wrong, "simsalabim").unwrap();
+    canary::guard(b"simsalabim");
     private(&wrong);
     let wrong = format!("key_password = {{ file = \"{}\" }}\n", wrong.display());
     for (id, identity, why) in [
@@ -368,8 +370,6 @@ fn a_client_certificate_is_shown_whatever_it_lies_in() {
         let mut command = support::fieldgate();
         let process = Process::start("fieldgate run", command.arg("run").arg("--config").arg(&file));
         assert!(process.wait_or_end(LIMIT, |lines| lines.iter().any(|line| line.contains(why))), "{id}");
-        let log = process.lines();
-        assert!(!log.iter().any(|line| line.contains("simsalabim")), "{id}: {log:?}");
     }
 }
 

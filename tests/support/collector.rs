@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::counted::{Origin, monotonic};
-use super::{Broker, LIMIT, program};
+use super::{Broker, LIMIT, canary, program};
 
 /// How long the collector waits, at least, before it looks again.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -114,6 +114,8 @@ pub struct State {
     connections: u64,
     is_subscribed: bool,
     has_ended: bool,
+    /// A secret that came.
+    secret: Option<String>,
 }
 
 impl Collector {
@@ -142,7 +144,11 @@ impl Collector {
             let seen = Arc::clone(&seen);
             move || {
                 for line in stdout.lines().map_while(Result::ok) {
-                    seen.state.lock().unwrap().take(&line, points);
+                    let secret = canary::find(line.as_bytes());
+                    let mut state = seen.state.lock().unwrap();
+                    state.take(&line, points);
+                    state.secret = state.secret.take().or(secret);
+                    drop(state);
                     seen.more.notify_all();
                 }
                 seen.state.lock().unwrap().has_ended = true;
@@ -192,6 +198,10 @@ impl Drop for Collector {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+        if !thread::panicking() {
+            let secret = self.seen.state.lock().unwrap().secret.take();
+            assert!(secret.is_none(), "what the gateway published holds {secret:?}");
+        }
     }
 }
 

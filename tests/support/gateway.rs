@@ -3,17 +3,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::thread;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::canary::{self, Planted};
 use super::{Broker, LIMIT, Process};
 
-/// A running `fieldgate run`.
+/// A running `fieldgate run`. When it ends, nothing that can be seen of it may hold one of its secrets.
 pub struct Gateway {
     process: Process,
     config: PathBuf,
     environment: Vec<(String, String)>,
+    planted: Planted,
 }
 
 impl Gateway {
@@ -24,21 +27,27 @@ impl Gateway {
 
     /// The same with more in its environment.
     pub fn run_with(folder: &Path, config: &str, environment: &[(&str, &str)]) -> Self {
-        let file = folder.join("fieldgate.toml");
-        fs::write(&file, config).unwrap();
-        let environment =
-            environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Self::spawn(file, environment)
+        let planted = canary::plant(folder, config);
+        let mut all = planted.environment.clone();
+        all.extend(environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        Self::spawn(write(folder, config), all, planted)
     }
 
-    fn spawn(config: PathBuf, environment: Vec<(String, String)>) -> Self {
-        let mut command = fieldgate();
-        command.arg("run").arg("--config").arg(&config);
-        command.envs(environment.iter().map(|(key, value)| (key, value)));
-        let process = Process::start("fieldgate run", &mut command);
+    /// One that knows what is written there and no secret beside it.
+    pub fn run_as_written(folder: &Path, config: &str) -> Self {
+        Self::spawn(write(folder, config), Vec::new(), Planted::default())
+    }
+
+    fn spawn(config: PathBuf, environment: Vec<(String, String)>, planted: Planted) -> Self {
+        let process = Process::start("fieldgate run", &mut command(&config, &environment, "run"));
         // Fails here and now when it refuses the configuration.
         process.wait_line("polling", LIMIT);
-        Self { process, config, environment }
+        Self { process, config, environment, planted }
+    }
+
+    /// Another task of the program with the same configuration and secrets.
+    pub fn command(&self, task: &str) -> Command {
+        command(&self.config, &self.environment, task)
     }
 
     /// Ends it at once, as a power cut would.
@@ -55,13 +64,64 @@ impl Gateway {
     /// Runs another one with the same configuration, on the same buffer.
     pub fn run_again(mut self) -> Self {
         self.kill();
-        Self::spawn(self.config.clone(), self.environment.clone())
+        Self::spawn(self.config.clone(), self.environment.clone(), self.planted.clone())
     }
 
     /// Its process, for its log and its end.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+
+    /// What others on the machine see of it: its arguments, and of its environment what it was not given as a secret.
+    fn assert_clean_process(&self) {
+        let read = |file: &str| fs::read(format!("/proc/{}/{file}", self.process.pid())).unwrap_or_default();
+        canary::assert_clean("its command line", &read("cmdline"));
+        for variable in read("environ").split(|byte| *byte == 0) {
+            if !self.planted.environment.iter().any(|(name, _)| variable.starts_with(name.as_bytes())) {
+                canary::assert_clean("its environment", variable);
+            }
+        }
+    }
+
+    /// Its configuration, its buffer and all that lies beside them.
+    fn assert_clean_files(&self) {
+        self.planted.guard_sources();
+        let folder = self.config.parent().unwrap();
+        canary::assert_clean_folder(folder, &self.planted.sources);
+        let text = fs::read_to_string(&self.config).unwrap_or_default();
+        let path = text.split("path = \"").skip(1).find_map(|rest| rest.split_once("/buffer.db\""));
+        if let Some(buffer) = path.map(|(path, _)| Path::new(path)).filter(|path| *path != folder) {
+            canary::assert_clean_folder(buffer, &self.planted.sources);
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.assert_clean_process();
+            self.process.kill();
+            self.assert_clean_files();
+        }
+    }
+}
+
+fn write(folder: &Path, config: &str) -> PathBuf {
+    let file = folder.join("fieldgate.toml");
+    fs::write(&file, config).unwrap();
+    file
+}
+
+/// The binary with secrets of its own, to run with the configuration that is written to `folder` here.
+pub fn gateway_command(folder: &Path, config: &str) -> Command {
+    command(&write(folder, config), &canary::plant(folder, config).environment, "run")
+}
+
+fn command(config: &Path, environment: &[(String, String)], task: &str) -> Command {
+    let mut command = fieldgate();
+    command.arg(task).arg("--config").arg(config);
+    command.envs(environment.iter().map(|(key, value)| (key, value)));
+    command
 }
 
 /// The binary, without any setting that happens to lie in the environment of the tests.

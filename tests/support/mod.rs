@@ -12,6 +12,7 @@
 )]
 
 mod broker;
+pub mod canary;
 pub mod certificates;
 pub mod collector;
 pub mod count;
@@ -44,7 +45,9 @@ use std::time::Duration;
 #[allow(unused_imports, reason = "each test uses its part")]
 pub use self::{
     broker::Broker,
-    gateway::{Gateway, boiler_device, boiler_units, fieldgate, head, head_at, scale_device},
+    gateway::{
+        Gateway, boiler_device, boiler_units, fieldgate, gateway_command, head, head_at, scale_device,
+    },
     mqtt::{Message, Records, Subscriber, publish, publish_at, uplink_status},
     peers::{ModbusPeer, Scale},
     process::Process,

@@ -8,10 +8,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::canary;
+
 /// How many lines a failed test shows of each process.
 const SHOWN: usize = 120;
 
-/// A running child. Dropping it kills it; when the test is failing, its last lines are shown first.
+/// How long a child that has ended may take to say its last: its pipes may be held open by another.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A running child. Dropping it kills it; when the test is failing, its last lines are shown first. None of its lines may
+/// hold a secret.
 pub struct Process {
     name: String,
     child: Child,
@@ -144,10 +150,19 @@ impl Drop for Process {
             let lines = self.lines();
             eprintln!("--- {} said last:", self.name);
             for line in lines.iter().skip(lines.len().saturating_sub(SHOWN)) {
-                eprintln!("    {line}");
+                eprintln!(
+                    "    {}",
+                    if canary::find(line.as_bytes()).is_none() { line } else { "(a secret)" }
+                );
             }
         }
         self.kill();
+        if !thread::panicking() {
+            self.ends_within(LAST_WORDS);
+            for line in self.lines() {
+                canary::assert_clean(&format!("what {} said", self.name), line.as_bytes());
+            }
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::LIMIT;
 pub use super::packet::Packet;
 use super::packet::{framed, number};
+use super::{LIMIT, canary};
 
 /// How it answers. May be changed at any time.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,14 @@ pub struct Script {
     pub withholds: bool,
     /// Sent, as it is, before each PUBACK.
     pub before_puback: Vec<u8>,
+}
+
+/// The ports of all of them.
+static PORTS: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+
+/// A broker that takes every CONNECT listens at this address.
+pub fn is_scripted(url: &str) -> bool {
+    PORTS.lock().unwrap().iter().any(|port| url.ends_with(&format!(":{port}")))
 }
 
 /// The broker.
@@ -53,6 +61,7 @@ impl Scripted {
     pub fn start(script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
+        PORTS.lock().unwrap().push(port);
         let state = Arc::new(Mutex::new(State { script, ..State::default() }));
         let came = Arc::new(Condvar::new());
         let (weak, told) = (Arc::downgrade(&state), came.clone());
@@ -131,6 +140,17 @@ impl Scripted {
                 packets.iter().filter_map(Packet::published).filter(|(of, _)| of.ends_with(topic));
             published.filter_map(|(_, payload)| serde_json::from_str(&payload).ok()).find(|json| wanted(json))
         })
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        // The kernel may give the port to another.
+        PORTS.lock().unwrap().retain(|port| *port != self.port);
+        // CONNECT is where a secret belongs.
+        for packet in self.packets().iter().filter(|packet| packet.connect().is_none()) {
+            canary::assert_clean("what the broker was sent", &packet.body);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{LIMIT, fieldgate};
+use super::{LIMIT, canary, fieldgate};
 
 /// `fieldgate buffer …` with the configuration in `folder`.
 pub fn tool(folder: &Path, arguments: &[&str]) -> Command {
@@ -17,7 +17,7 @@ pub fn tool(folder: &Path, arguments: &[&str]) -> Command {
 
 /// Runs it and expects this exit code.
 pub fn run(folder: &Path, arguments: &[&str], code: i32) -> (String, String) {
-    let Output { status, stdout, stderr } = tool(folder, arguments).output().unwrap();
+    let Output { status, stdout, stderr } = canary::output(&mut tool(folder, arguments));
     let [stdout, stderr] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert_eq!(status.code(), Some(code), "buffer {arguments:?}: {stdout}\n{stderr}");
     (stdout, stderr)
