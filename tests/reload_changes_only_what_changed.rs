@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -66,12 +67,17 @@ impl Scene {
             .wait(outcome, LIMIT, |lines| lines[before..].iter().find(|line| line.contains(outcome)).cloned())
     }
 
-    /// The counts of a device, in the order of their coming.
+    /// The counts of a device, in the order of their making.
     fn counts(&self, device: &str) -> Vec<u64> {
         let topic = format!("fieldgate/g/{device}/readings");
         let messages = self.watcher.messages();
         let of = messages.iter().filter(|message| message.topic == topic);
-        of.filter_map(|message| message.json()["values"]["count"].as_u64()).collect()
+        let numbered = of.filter_map(|message| {
+            let json = message.json();
+            Some((message.name()?, json["values"]["count"].as_u64()?))
+        });
+        // After a reconnect live readings come before those that waited, and some may come twice.
+        numbered.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
     /// Waits until a device has been read so often more.
