@@ -132,7 +132,7 @@ fn what_is_no_buffer_of_this_version_is_left_alone() {
     drop(newer);
     let file = copy.path().join("buffer.db");
     assert!(fs::metadata(copy.path().join("buffer.db-wal")).unwrap().len() > 0);
-    refuse(&file, "newer version (schema 99, this program knows 2)", &TASKS);
+    refuse(&file, "newer version (schema 99, this program knows 3)", &TASKS);
 
     let foreign = tempfile::tempdir().unwrap();
     let file = foreign.path().join("other.db");

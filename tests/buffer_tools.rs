@@ -58,7 +58,7 @@ fn a_buffer_that_was_left_behind_is_shown_as_it_will_be_sent() {
     let stat = stat(folder);
     assert_eq!(stat["gateway_running"], false);
     assert_eq!(stat["ended_in_order"], false);
-    assert_eq!(stat["schema"], 2);
+    assert_eq!(stat["schema"], 3);
     assert_eq!(stat["records"]["readings"], stat["records"]["total"]);
     let (check, _) = run(folder, &["check"], 0);
     assert!(check.contains(&format!("whole, {} records", total(&stat))), "{check}");
