@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::paho::{self, Delivery};
+use super::paho::{self, Answer, Delivery};
 use super::wire::Lost;
 use crate::config::{Secret, Version};
 
@@ -17,6 +17,8 @@ use crate::config::{Secret, Version};
 const HEADER: usize = 32;
 /// An answer of the MQTT library takes at most this long, a connect apart; after that it hangs.
 const HANG: Duration = Duration::from_secs(60);
+/// Longest wait for the broker's answer to a subscription, or to the end of one.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// How a connection is made.
 #[derive(Clone, Debug)]
@@ -175,8 +177,8 @@ pub(super) struct Subscription {
 pub(super) enum Call {
     Connect(Box<Options>, oneshot::Sender<Result<Connection, ClientError>>),
     Publish(Vec<Outgoing>, oneshot::Sender<Vec<Delivery>>),
-    Subscribe(Vec<Subscription>, oneshot::Sender<Result<(), ClientError>>),
-    Unsubscribe(Vec<String>, oneshot::Sender<Result<(), ClientError>>),
+    Subscribe(Vec<Subscription>, oneshot::Sender<Answer>),
+    Unsubscribe(Vec<String>, oneshot::Sender<Answer>),
     Disconnect(oneshot::Sender<()>),
     Abandon,
 }
@@ -214,12 +216,17 @@ impl Client {
     }
 
     pub(super) async fn subscribe(&self, subscriptions: Vec<Subscription>) -> Result<(), ClientError> {
-        self.ask(HANG, |answer| Call::Subscribe(subscriptions, answer)).await?
+        let asked = subscriptions.clone();
+        // The thread does not wait for the broker: it may be asked to connect again before an answer comes.
+        let answer = self.ask(HANG, |answer| Call::Subscribe(asked, answer)).await?;
+        paho::subscribed(&subscriptions, timeout(ANSWER, answer).await.map_err(|_| silent())?)
     }
 
     /// Ends subscriptions; one that there is not is no error.
     pub(super) async fn unsubscribe(&self, filters: Vec<String>) -> Result<(), ClientError> {
-        self.ask(HANG, |answer| Call::Unsubscribe(filters, answer)).await?
+        let asked = filters.clone();
+        let answer = self.ask(HANG, |answer| Call::Unsubscribe(asked, answer)).await?;
+        paho::unsubscribed(&filters, timeout(ANSWER, answer).await.map_err(|_| silent())?)
     }
 
     /// Sends DISCONNECT, so that the broker does not publish the will.
@@ -244,4 +251,8 @@ impl Client {
         self.calls.send(call(answer)).map_err(|_| gone())?;
         timeout(limit, asked).await.map_err(|_| ClientError::Stuck)?.map_err(|_| gone())
     }
+}
+
+fn silent() -> ClientError {
+    ClientError::Lost("the broker does not answer a subscription".to_owned())
 }

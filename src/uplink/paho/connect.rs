@@ -17,10 +17,14 @@ use crate::uplink::password::Splice;
 /// Messages from the broker that may wait for the event loop. The broker has been told that they arrived, so
 /// one that does not fit is lost; it is counted and told in the log.
 const INBOX: usize = 256;
+/// paho's thread opens the socket within this, unless the machine is very busy.
+const OPENING: Duration = Duration::from_millis(20);
 
+/// Makes a client and connects it; calls `opened` once the client has its socket.
 pub(super) fn connect(
     options: &Options,
     refused: &Arc<AtomicU64>,
+    opened: impl FnOnce(),
 ) -> Result<(Live, Result<Connection, ClientError>), ClientError> {
     let broken = |error: mqtt::Error| ClientError::Unreachable(error.to_string());
     let create = mqtt::CreateOptionsBuilder::new()
@@ -72,28 +76,7 @@ pub(super) fn connect(
         .max_inflight(PAHO_INFLIGHT)
         .will_message(outgoing(options.will.clone(), options.will_delay, options.version));
     if options.version == Version::V5 {
-        let mut properties = mqtt::Properties::new();
-        let expiry = u32::try_from(options.session_expiry.as_secs()).unwrap_or(u32::MAX);
-        push(&mut properties, mqtt::Property::new_u32(mqtt::PropertyCode::SessionExpiryInterval, expiry));
-        let receive = mqtt::Property::new_u16(mqtt::PropertyCode::ReceiveMaximum, options.receive_maximum);
-        push(&mut properties, receive);
-        let largest = mqtt::Property::new_u32(mqtt::PropertyCode::MaximumPacketSize, options.max_packet_size);
-        push(&mut properties, largest);
-        if let Some((method, data)) = &options.auth {
-            push(
-                &mut properties,
-                mqtt::Property::new_string(mqtt::PropertyCode::AuthenticationMethod, method),
-            );
-            if let Some(data) = data {
-                let data = data.expose().to_vec();
-                push(
-                    &mut properties,
-                    mqtt::Property::new_binary(mqtt::PropertyCode::AuthenticationData, data),
-                );
-            }
-        }
-        push_user_properties(&mut properties, &options.user_properties);
-        builder.clean_start(options.clean_start).properties(properties);
+        builder.clean_start(options.clean_start).properties(properties(options));
     } else {
         builder.clean_session(options.clean_start);
     }
@@ -112,7 +95,10 @@ pub(super) fn connect(
         move |_, _| drop(Arc::downgrade(&on_success)),
         move |_, _, _| drop(Arc::downgrade(&on_failure)),
     );
-    let result = match token.wait_for(limit) {
+    let early = token.clone().wait_for(OPENING);
+    opened();
+    let answer = if matches!(early, Err(mqtt::Error::Timeout)) { token.wait_for(limit) } else { early };
+    let result = match answer {
         Ok(response) => Ok(Connection {
             session_present: response.connect_response().is_some_and(|response| response.session_present),
             limits: limits(response.properties()),
@@ -125,6 +111,25 @@ pub(super) fn connect(
     };
     let version = options.version;
     Ok((Live { client, version, held }, result))
+}
+
+fn properties(options: &Options) -> mqtt::Properties {
+    let mut properties = mqtt::Properties::new();
+    let expiry = u32::try_from(options.session_expiry.as_secs()).unwrap_or(u32::MAX);
+    push(&mut properties, mqtt::Property::new_u32(mqtt::PropertyCode::SessionExpiryInterval, expiry));
+    let receive = mqtt::Property::new_u16(mqtt::PropertyCode::ReceiveMaximum, options.receive_maximum);
+    push(&mut properties, receive);
+    let largest = mqtt::Property::new_u32(mqtt::PropertyCode::MaximumPacketSize, options.max_packet_size);
+    push(&mut properties, largest);
+    if let Some((method, data)) = &options.auth {
+        push(&mut properties, mqtt::Property::new_string(mqtt::PropertyCode::AuthenticationMethod, method));
+        if let Some(data) = data {
+            let data = data.expose().to_vec();
+            push(&mut properties, mqtt::Property::new_binary(mqtt::PropertyCode::AuthenticationData, data));
+        }
+    }
+    push_user_properties(&mut properties, &options.user_properties);
+    properties
 }
 
 fn paho_version(version: Version) -> mqtt::MqttVersion {

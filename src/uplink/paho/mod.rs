@@ -22,6 +22,7 @@ mod subscribe;
 use connect::connect;
 use message::outgoing;
 use subscribe::{subscribe, unsubscribe};
+pub(super) use subscribe::{subscribed, unsubscribed};
 
 /// paho's own bound on publishes in flight; ours is smaller, and retained messages come on top of it.
 const PAHO_INFLIGHT: i32 = 2_000;
@@ -34,6 +35,9 @@ const DISCONNECT: Duration = Duration::from_secs(2);
 
 /// A publish under way: resolves when the broker has acknowledged it.
 pub(super) type Delivery = mqtt::DeliveryToken;
+
+/// A subscription under way, or the end of one: resolves when the broker has answered.
+pub(super) type Answer = mqtt::Token;
 
 /// What became of a publish.
 pub(super) fn delivered(result: mqtt::Result<()>) -> Result<(), ClientError> {
@@ -73,7 +77,10 @@ struct Live {
 /// The thread: one call after the other, for the client of the present connection.
 pub(super) fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64>) {
     let mut live: Option<Live> = None;
+    // The client of the last connection, until the next has its socket.
+    let mut former: Option<Live> = None;
     let mut leaving: Vec<Live> = Vec::new();
+    let mut resident = resident();
     loop {
         leaving.retain(|live| Arc::strong_count(&live.held) > 1);
         let call = if leaving.is_empty() {
@@ -89,9 +96,16 @@ pub(super) fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64
         // An answer that nobody waits for any more belongs to a session that has ended.
         match call {
             Call::Connect(options, answer) => {
-                leaving.extend(live.take());
-                leaving.retain(|live| Arc::strong_count(&live.held) > 1);
-                match connect(&options, refused) {
+                if let Some(gone) = live.take() {
+                    leaving.extend(former.replace(gone));
+                }
+                // paho's thread waits up to a second for what it knew before it saw the new socket; that an old one
+                // is closed wakes it.
+                let wake = || {
+                    leaving.extend(former.take());
+                    leaving.retain(|live| Arc::strong_count(&live.held) > 1);
+                };
+                match connect(&options, refused, wake) {
                     Ok((made, result)) => {
                         if result.is_ok() {
                             live = Some(made);
@@ -123,7 +137,11 @@ pub(super) fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64
                 };
                 drop(answer.send(unsubscribe(client, &filters)));
             }
-            Call::Abandon => leaving.extend(live.take()),
+            Call::Abandon => {
+                if let Some(gone) = live.take() {
+                    leaving.extend(former.replace(gone));
+                }
+            }
             Call::Disconnect(answer) => {
                 if let Some(Live { client, .. }) = &live {
                     let options = mqtt::DisconnectOptionsBuilder::new().timeout(DISCONNECT).finalize();
@@ -131,13 +149,27 @@ pub(super) fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64
                         tracing::debug!(%error, "DISCONNECT");
                     }
                 }
-                leaving.extend(live.take());
+                leaving.extend(live.take().into_iter().chain(former.take()));
                 // Before the answer: the process may end after it, and must not end inside paho.
                 leaving.retain(|live| Arc::strong_count(&live.held) > 1);
+                drop(resident.take());
                 if answer.send(()).is_err() {
                     tracing::debug!("nobody waits for the DISCONNECT");
                 }
             }
         }
     }
+}
+
+/// A client that never connects. paho puts itself away with its last client and starts anew with the next, and
+/// leaves two sockets open each time (eclipse-paho/paho.mqtt.c#1676): a thousand reconnects would take every file
+/// the process may have. So the last client is this one.
+fn resident() -> Option<mqtt::AsyncClient> {
+    let options = mqtt::CreateOptionsBuilder::new()
+        .server_uri("unix:///nowhere")
+        .persistence(mqtt::PersistenceType::None)
+        .finalize();
+    mqtt::AsyncClient::new(options)
+        .inspect_err(|error| tracing::warn!(%error, "each reconnect will cost two files"))
+        .ok()
 }

@@ -1,24 +1,20 @@
 //! SUBSCRIBE and UNSUBSCRIBE, and the answers to them.
 
-use std::time::Duration;
-
 use paho_mqtt as mqtt;
 
+use super::Answer;
 use super::message::push;
 use crate::config::Version;
 use crate::uplink::client::{ClientError, Subscription};
-
-/// Longest wait for the answer to a subscription, or to the end of one.
-const ANSWER: Duration = Duration::from_secs(10);
 
 pub(super) fn subscribe(
     client: &mqtt::AsyncClient,
     version: Version,
     subscriptions: &[Subscription],
-) -> Result<(), ClientError> {
+) -> Answer {
     let filters: Vec<&str> = subscriptions.iter().map(|subscription| subscription.filter.as_str()).collect();
     let qos = vec![1; filters.len()];
-    let token = if version == Version::V5 {
+    if version == Version::V5 {
         let options: Vec<_> = subscriptions
             .iter()
             .map(|subscription| {
@@ -39,22 +35,43 @@ pub(super) fn subscribe(
         client.subscribe_many_with_options(&filters, &qos, &options, properties)
     } else {
         client.subscribe_many(&filters, &qos)
-    };
-    let response = token.wait_for(ANSWER).map_err(|error| ClientError::Lost(error.to_string()))?;
+    }
+}
+
+/// What the broker says to these subscriptions.
+pub(in crate::uplink) fn subscribed(
+    subscriptions: &[Subscription],
+    answer: mqtt::Result<mqtt::ServerResponse>,
+) -> Result<(), ClientError> {
+    let response = answer.map_err(|error| match (error, subscriptions) {
+        // A refusal of the only filter comes as an error.
+        (mqtt::Error::ReasonCode(code, _), [only]) => {
+            ClientError::Denied(format!("subscription to {}: {code}", only.filter))
+        }
+        (error, _) => ClientError::Lost(error.to_string()),
+    })?;
     let granted = response.subscribe_many_response().unwrap_or_default();
-    if granted.len() < filters.len() {
+    if granted.len() < subscriptions.len() {
         return Err(ClientError::Lost("the broker did not answer every subscription".to_owned()));
     }
-    match filters.iter().zip(granted).find(|(_, granted)| *granted >= 0x80) {
-        Some((filter, code)) => Err(ClientError::Denied(format!("subscription to {filter}, code {code}"))),
+    match subscriptions.iter().zip(granted).find(|(_, granted)| *granted >= 0x80) {
+        Some((subscription, code)) => {
+            Err(ClientError::Denied(format!("subscription to {}, code {code}", subscription.filter)))
+        }
         None => Ok(()),
     }
 }
 
-/// A refusal is told and no more: the session goes on as it was.
-pub(super) fn unsubscribe(client: &mqtt::AsyncClient, filters: &[String]) -> Result<(), ClientError> {
-    let response = client.unsubscribe_many(filters).wait_for(ANSWER);
-    let response = response.map_err(|error| ClientError::Lost(error.to_string()))?;
+pub(super) fn unsubscribe(client: &mqtt::AsyncClient, filters: &[String]) -> Answer {
+    client.unsubscribe_many(filters)
+}
+
+/// What the broker says to the end of these. A refusal is told and no more: the session goes on as it was.
+pub(in crate::uplink) fn unsubscribed(
+    filters: &[String],
+    answer: mqtt::Result<mqtt::ServerResponse>,
+) -> Result<(), ClientError> {
+    let response = answer.map_err(|error| ClientError::Lost(error.to_string()))?;
     // MQTT 5.0, 3.11.3; before MQTT 5 there are no codes.
     let codes = response.unsubscribe_many_response().unwrap_or_default();
     for (filter, code) in filters.iter().zip(codes).filter(|(_, code)| *code >= 0x80) {
