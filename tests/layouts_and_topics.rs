@@ -88,6 +88,35 @@ fn topics_follow_their_template() {
 }
 
 #[test]
+fn topics_that_a_cloud_service_wants_are_published_on() {
+    let events = "devices/g/messages/events/";
+    let basic = |point: &str| format!("$aws/rules/plant/small{point}");
+    for (more, expected) in [
+        ("topic = \"devices/{gateway}/messages/events/\"\n", vec![events.to_owned()]),
+        (
+            "topic = \"devices/{gateway}/messages/events/\"\nlayout = \"point\"\n",
+            ["count", "flaky", "level"].map(|point| format!("{events}{point}")).into(),
+        ),
+        ("topic = \"$aws/rules/plant/{device}\"\n", vec![basic("")]),
+        (
+            "topic = \"$aws/rules/plant/{device}\"\nlayout = \"point\"\n",
+            ["/count", "/flaky", "/level"].map(basic).into(),
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Broker::start();
+        // A `#` alone leaves out what begins with `$` (MQTT 5.0, 4.7.2).
+        let watcher = Subscriber::with(&broker, "#", &["-V", "5", "-q", "1", "-t", "$aws/#"]);
+        let mut gateway = run(folder.path(), &broker, more);
+        let expected: BTreeSet<String> = expected.into_iter().collect();
+        watcher
+            .wait(more, LIMIT, |messages| topics_of_readings(messages).is_superset(&expected).then_some(()));
+        assert!(gateway.stop().success());
+        assert_eq!(topics_of_readings(&watcher.messages()), expected, "{more}");
+    }
+}
+
+#[test]
 fn readings_are_retained_when_asked() {
     for (more, retained) in [("retain_readings = true\n", true), ("", false)] {
         let folder = tempfile::tempdir().unwrap();

@@ -50,8 +50,7 @@ impl Topics {
     #[must_use]
     pub(super) fn new(config: &MqttConfig, links: BTreeMap<DeviceId, LinkId>) -> Self {
         let readings = config.topic.clone();
-        let has_point = readings.contains("{point}");
-        let reading = if has_point { readings.clone() } else { format!("{readings}/{{point}}") };
+        let reading = config.point_topic();
         let marks = Marks {
             user_properties: config.user_properties.clone(),
             content_type: config.content_type.clone(),

@@ -23,6 +23,20 @@ impl MqttConfig {
         let topic = self.topic.replace("{link}", link.as_str()).replace("{device}", device.as_str());
         point.map_or_else(|| topic.clone(), |point| topic.replace("{point}", point.as_str()))
     }
+
+    /// The topic of one point as it is written: `topic`, with `{point}` behind it where it has none.
+    #[must_use]
+    pub fn point_topic(&self) -> String {
+        with_point(&self.topic)
+    }
+}
+
+fn with_point(topic: &str) -> String {
+    if topic.contains("{point}") {
+        topic.to_owned()
+    } else {
+        format!("{}/{{point}}", topic.strip_suffix('/').unwrap_or(topic))
+    }
 }
 
 /// Puts values into a text; braces that are none of those known are mistakes.
@@ -46,14 +60,14 @@ pub(super) fn fill(
     Some(filled)
 }
 
-/// What is wrong with a topic to publish on.
+/// What is wrong with a topic to publish on. Brokers take readings on topics of their own, such as
+/// `$aws/rules/NAME`, and give a `/` at the end a meaning.
 pub(super) fn wrong_topic(topic: &str) -> Option<&'static str> {
+    let first = topic.split('/').next().unwrap_or_default();
     if topic.contains(['+', '#']) {
         Some("holds a wildcard, + or #")
-    } else if topic.starts_with('$') {
-        Some("begins with $, which belongs to the broker")
-    } else if topic.ends_with('/') {
-        Some("ends in /, which would make an empty level")
+    } else if ["$SYS", "$share"].contains(&first) {
+        Some("begins with $SYS or $share, which nobody can publish on")
     } else if topic.len() > LONGEST {
         Some("is longer than 1024 bytes")
     } else {
@@ -61,11 +75,22 @@ pub(super) fn wrong_topic(topic: &str) -> Option<&'static str> {
     }
 }
 
+/// What is wrong with the first part of every topic, of those to subscribe to as well.
+fn wrong_prefix(prefix: &str) -> Option<&'static str> {
+    if prefix.starts_with('$') {
+        Some("begins with $, which belongs to the broker")
+    } else if prefix.ends_with('/') {
+        Some("ends in /, which would make an empty level")
+    } else {
+        wrong_topic(prefix)
+    }
+}
+
 pub(in crate::config) fn prefix(table: &mut Table, gateway: &str) -> Option<String> {
     let given = table.text("prefix");
     let text = given.as_deref().unwrap_or("fieldgate/{gateway}");
     let prefix = fill(table, "prefix", text, &[("{gateway}", gateway)], &[])?;
-    if let Some(wrong) = wrong_topic(&prefix) {
+    if let Some(wrong) = wrong_prefix(&prefix) {
         let help = "write topic levels such as \"fieldgate/{gateway}\"";
         table.fault("prefix", &format!("{{key}} {wrong}"), help);
         return None;
@@ -83,8 +108,8 @@ pub(super) fn readings(table: &mut Table, prefix: &str, gateway: &str) -> Option
     let standard = format!("{{prefix}}/{READINGS}");
     let given = table.text("topic");
     let mut text = given.unwrap_or(standard);
-    if layout == Layout::Point && !text.contains("{point}") {
-        text.push_str("/{point}");
+    if layout == Layout::Point {
+        text = with_point(&text);
     }
     let values = [("{prefix}", prefix), ("{gateway}", gateway)];
     let topic = fill(table, "topic", &text, &values, &OF_A_RECORD)?;
@@ -192,11 +217,25 @@ mod tests {
 
     #[test]
     fn only_a_plain_topic_can_be_published_on() {
-        for topic in ["", "a/+/b", "#", "$SYS/a", "a/", "a\nb", &"a".repeat(LONGEST + 1)] {
-            assert!(wrong_topic(topic).is_some(), "{topic}");
+        for topic in
+            ["", "a/+/b", "#", "$SYS", "$SYS/a", "$share/g/a", "a\nb", "a\0b", &"a".repeat(LONGEST + 1)]
+        {
+            assert!(wrong_topic(topic).is_some() && wrong_prefix(topic).is_some(), "{topic}");
         }
         for topic in ["a", "/a", "a//b", "a b/ö", "a$"] {
-            assert_eq!(wrong_topic(topic), None, "{topic}");
+            assert_eq!((wrong_topic(topic), wrong_prefix(topic)), (None, None), "{topic}");
+        }
+        for topic in ["a/", "$aws/rules/n/a", "$SYSTEM/a"] {
+            assert!(wrong_topic(topic).is_none() && wrong_prefix(topic).is_some(), "{topic}");
+        }
+    }
+
+    #[test]
+    fn the_point_is_a_level_of_its_own() {
+        for (topic, expected) in
+            [("a", "a/{point}"), ("a/", "a/{point}"), ("a//", "a//{point}"), ("{point}/a", "{point}/a")]
+        {
+            assert_eq!(with_point(topic), expected);
         }
     }
 }
