@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -56,9 +57,19 @@ fn uplink(broker: &Scripted, id: &str) -> Value {
     broker.wait_json("/reply", "the status", |json| json["id"] == id)["values"]["uplink"].clone()
 }
 
-fn filters(broker: &Scripted) -> Vec<String> {
-    let all = broker.wait("SUBSCRIBE", LIMIT, |packets| packets.iter().find_map(Packet::subscribe));
-    all.1.into_iter().map(|(filter, _)| filter).collect()
+/// The filters of the first connection, each with its subscription identifier.
+fn filters(broker: &Scripted) -> Vec<(String, Option<u32>)> {
+    broker.wait("the last SUBSCRIBE", LIMIT, |packets| {
+        let mut found = Vec::new();
+        for (properties, filters) in packets.iter().filter_map(Packet::subscribe) {
+            let identifier = properties.iter().find_map(|(id, value)| match value {
+                Property::Number(number) if *id == IDENTIFIER => Some(*number),
+                _ => None,
+            });
+            found.extend(filters.into_iter().map(|(filter, _)| (filter, identifier)));
+        }
+        found.last().is_some_and(|(filter, _)| filter.ends_with("/marker")).then_some(found)
+    })
 }
 
 #[test]
@@ -219,10 +230,11 @@ fn only_what_the_broker_can_is_subscribed_to() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let (broker, _gateway) = start(folder.path(), properties, more);
-        assert_eq!(filters(&broker), expected);
-        let of_subscribe = broker.packets().iter().find_map(Packet::subscribe).unwrap().0;
-        let identifier = (IDENTIFIER, Property::Number(1));
-        assert_eq!(of_subscribe.contains(&identifier), has_identifier, "{of_subscribe:?}");
+        let (found, identifiers): (Vec<String>, Vec<Option<u32>>) = filters(&broker).into_iter().unzip();
+        assert_eq!(found, expected);
+        // Each its own, or none.
+        let own: BTreeSet<u32> = identifiers.iter().copied().flatten().collect();
+        assert_eq!(own.len(), if has_identifier { 3 } else { 0 }, "{identifiers:?}");
         wait_readings(&broker, 1);
         let uplink = uplink(&broker, "s-1");
         assert_eq!(uplink["wildcards"], has_identifier, "{uplink}");

@@ -89,6 +89,8 @@ pub(super) struct Incoming {
     pub(super) payload: Vec<u8>,
     pub(super) retained: bool,
     pub(super) expires: bool,
+    /// MQTT 5: of the subscriptions that it comes by.
+    pub(super) identifiers: Vec<u32>,
     pub(super) response_topic: Option<String>,
     pub(super) correlation: Option<Arc<[u8]>>,
 }
@@ -169,7 +171,7 @@ pub(super) struct Subscription {
     pub(super) no_local: bool,
     /// MQTT 5: what is retained comes too.
     pub(super) retained: bool,
-    /// MQTT 5: comes with each message; nothing where the broker knows none.
+    /// MQTT 5: comes with each message, 1 to 268,435,455; nothing where the broker knows none.
     pub(super) identifier: Option<u32>,
 }
 
@@ -177,7 +179,7 @@ pub(super) struct Subscription {
 pub(super) enum Call {
     Connect(Box<Options>, oneshot::Sender<Result<Connection, ClientError>>),
     Publish(Vec<Outgoing>, oneshot::Sender<Vec<Delivery>>),
-    Subscribe(Vec<Subscription>, oneshot::Sender<Answer>),
+    Subscribe(Vec<Vec<Subscription>>, oneshot::Sender<Vec<Answer>>),
     Unsubscribe(Vec<String>, oneshot::Sender<Answer>),
     Disconnect(oneshot::Sender<()>),
     Abandon,
@@ -216,10 +218,20 @@ impl Client {
     }
 
     pub(super) async fn subscribe(&self, subscriptions: Vec<Subscription>) -> Result<(), ClientError> {
-        let asked = subscriptions.clone();
+        // A SUBSCRIBE bears one identifier for all its filters (MQTT 5.0, 3.8.2.1.2).
+        let one = |a: &Subscription, b: &Subscription| a.identifier == b.identifier;
+        let packets: Vec<Vec<Subscription>> = subscriptions.chunk_by(one).map(<[_]>::to_vec).collect();
+        let asked = packets.clone();
         // The thread does not wait for the broker: it may be asked to connect again before an answer comes.
-        let answer = self.ask(HANG, |answer| Call::Subscribe(asked, answer)).await?;
-        paho::subscribed(&subscriptions, timeout(ANSWER, answer).await.map_err(|_| silent())?)
+        let answers = self.ask(HANG, |answer| Call::Subscribe(asked, answer)).await?;
+        let mut result = Ok(());
+        for (packet, answer) in packets.iter().zip(answers) {
+            match paho::subscribed(packet, timeout(ANSWER, answer).await.map_err(|_| silent())?) {
+                Err(error @ ClientError::Denied(_)) => result = result.and(Err(error)),
+                other => other?,
+            }
+        }
+        result
     }
 
     /// Ends subscriptions; one that there is not is no error.

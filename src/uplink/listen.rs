@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Setup;
-use super::client::{ClientError, Incoming};
+use super::client::{ClientError, Incoming, Limits};
 use super::topics::{Inbound, Topics, is_response_topic};
 use crate::commands::Received;
 use crate::record::Topic;
@@ -32,15 +32,32 @@ impl Marker {
 pub(super) async fn listen(
     setup: &Setup,
     topics: &Topics,
+    limits: &Limits,
     mut inbox: mpsc::Receiver<Incoming>,
     mut marker: Option<Marker>,
 ) -> ClientError {
+    let mut has_told = false;
     while let Some(message) = inbox.recv().await {
         if marker.as_ref().is_some_and(|marker| marker.until <= Instant::now()) {
             tracing::warn!("the broker did not return the gateway's mark; is the marker topic allowed?");
             marker = None;
         }
-        match topics.parse(&message.topic) {
+        let inbound = topics.parse(&message.topic);
+        let (topic, identifiers) = (&message.topic, &message.identifiers);
+        if inbound.as_ref().is_some_and(|inbound| !topics.is_wanted(inbound, identifiers, limits)) {
+            if has_told {
+                tracing::debug!(topic, ?identifiers, "not by a subscription of ours");
+            } else {
+                tracing::warn!(
+                    topic,
+                    ?identifiers,
+                    "a message by a subscription that is not ours is not taken; has another program used our client id?"
+                );
+            }
+            has_told = true;
+            continue;
+        }
+        match inbound {
             None => tracing::debug!(topic = message.topic, "a message for nobody"),
             Some(Inbound::Marker) => {
                 if marker.as_ref().is_some_and(|marker| marker.payload == message.payload) {

@@ -113,7 +113,7 @@ impl Life {
         let mut announced = self.announced;
         let end = {
             let announce = announce(&self.setup, &self.topics, &self.client, &limits, &mut announced);
-            let listen = listen(&self.setup, &self.topics, inbox, marker);
+            let listen = listen(&self.setup, &self.topics, &limits, inbox, marker);
             tokio::select! {
                 biased;
                 reason = broken.wait_for(Option::is_some) => End::Lost(lost_by(reason.as_deref().ok())),

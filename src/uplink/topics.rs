@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::client::{Limits, Marks, Subscription};
-use super::paho::IDENTIFIER;
 use crate::config::{Layout, MqttConfig, Version};
 use crate::point::{DeviceId, LinkId};
 use crate::record::Topic;
 use crate::status::Aspect;
+
+/// The largest subscription identifier (MQTT 5.0, 3.8.2.1.2).
+const LARGEST_IDENTIFIER: u32 = 268_435_455;
 
 /// Topics below the configured prefix.
 #[derive(Clone, Debug)]
@@ -120,27 +124,60 @@ impl Topics {
     #[must_use]
     pub(super) fn subscriptions(&self, limits: &Limits) -> Vec<Subscription> {
         let prefix = &self.prefix;
-        let mut commands = vec![format!("{prefix}/command")];
-        if limits.wildcards_unavailable {
-            commands.extend(self.links.keys().map(|device| format!("{prefix}/{device}/command")));
-        } else {
-            commands.push(format!("{prefix}/+/command"));
-        }
-        let group = self.group.as_ref().filter(|_| !limits.shared_unavailable);
-        let identifier = (!limits.identifiers_unavailable).then_some(IDENTIFIER);
-        let command = |filter: String| Subscription {
-            filter: match group {
-                Some(group) => format!("$share/{group}/{filter}"),
-                None => filter,
-            },
+        let command = |filter: String, all: &str| Subscription {
+            identifier: self.identifier(all, limits),
+            filter: self.shared(&filter, limits),
             // A shared subscription must not ask for it (MQTT 5.0, 3.8.3.1).
-            no_local: group.is_none(),
+            no_local: self.group(limits).is_none(),
             retained: true,
-            identifier,
+        };
+        let [own, all] = [format!("{prefix}/command"), format!("{prefix}/+/command")];
+        let of_devices: Vec<String> = if limits.wildcards_unavailable {
+            self.links.keys().map(|device| format!("{prefix}/{device}/command")).collect()
+        } else {
+            vec![all.clone()]
         };
         // The mark comes back to nobody but us.
-        let marker = Subscription { filter: self.marker(), no_local: false, retained: false, identifier };
-        commands.into_iter().map(command).chain([marker]).collect()
+        let marker = Subscription {
+            identifier: self.identifier(&self.marker(), limits),
+            filter: self.marker(),
+            no_local: false,
+            retained: false,
+        };
+        let of_devices = of_devices.into_iter().map(|filter| command(filter, &all));
+        [command(own.clone(), &own)].into_iter().chain(of_devices).chain([marker]).collect()
+    }
+
+    /// Whether a message comes by a subscription of ours, as far as the broker tells. With a session there may be
+    /// others: of another program under our client id, or of an earlier configuration.
+    #[must_use]
+    pub(super) fn is_wanted(&self, inbound: &Inbound, identifiers: &[u32], limits: &Limits) -> bool {
+        let prefix = &self.prefix;
+        let filter = match inbound {
+            Inbound::Command(None) => format!("{prefix}/command"),
+            Inbound::Command(Some(_)) => format!("{prefix}/+/command"),
+            Inbound::Marker => self.marker(),
+        };
+        let own = self.identifier(&filter, limits);
+        identifiers.is_empty() || own.is_none_or(|own| identifiers.contains(&own))
+    }
+
+    /// Names a filter (MQTT 5.0, 3.8.2.1.2), the same one in each run: what waited in the broker still bears it.
+    fn identifier(&self, filter: &str, limits: &Limits) -> Option<u32> {
+        if limits.identifiers_unavailable {
+            return None;
+        }
+        let filter = if filter == self.marker() { filter.to_owned() } else { self.shared(filter, limits) };
+        let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(filter).into();
+        Some((u32::from_be_bytes([a, b, c, d]) & LARGEST_IDENTIFIER).max(1))
+    }
+
+    fn group(&self, limits: &Limits) -> Option<&str> {
+        self.group.as_deref().filter(|_| !limits.shared_unavailable)
+    }
+
+    fn shared(&self, filter: &str, limits: &Limits) -> String {
+        self.group(limits).map_or_else(|| filter.to_owned(), |group| format!("$share/{group}/{filter}"))
     }
 
     /// What a message on `topic` is for; `None` when it is for nobody here.
@@ -195,6 +232,37 @@ mod tests {
         assert!(topics.subscriptions(&all).iter().all(|subscription| !subscription.no_local));
         let none = Limits { shared_unavailable: true, ..Limits::default() };
         assert_eq!(filters(&topics, &none), ["p/command", "p/+/command", "p/marker"]);
+    }
+
+    #[test]
+    fn a_message_by_another_subscription_is_known() {
+        let mut topics = below("p");
+        let all = Limits::default();
+        let of = |topics: &Topics, limits: &Limits| -> Vec<_> {
+            topics.subscriptions(limits).into_iter().map(|subscription| subscription.identifier).collect()
+        };
+        let identifiers = of(&topics, &all);
+        let [Some(gateway), Some(device), Some(marker)] = identifiers[..] else { panic!("{identifiers:?}") };
+        assert!(identifiers.iter().flatten().all(|id| (1..=LARGEST_IDENTIFIER).contains(id)));
+        let boiler = Inbound::Command(DeviceId::new("boiler"));
+        for (inbound, own) in
+            [(&Inbound::Command(None), gateway), (&boiler, device), (&Inbound::Marker, marker)]
+        {
+            assert!(topics.is_wanted(inbound, &[], &all), "the broker tells nothing");
+            assert!(topics.is_wanted(inbound, &[7, own], &all), "one copy for both");
+            assert!(!topics.is_wanted(inbound, &[7], &all));
+        }
+        assert!(!topics.is_wanted(&boiler, &[gateway, marker], &all));
+        // Device by device it is the same kind; and a broker without identifiers cannot mean anything by them.
+        let few = Limits { wildcards_unavailable: true, ..Limits::default() };
+        assert_eq!(of(&topics, &few), identifiers);
+        let none = Limits { identifiers_unavailable: true, ..Limits::default() };
+        assert_eq!(of(&topics, &none), [None; 3]);
+        assert!(topics.is_wanted(&boiler, &[7], &none));
+        // Another group is another subscription; what waited for an earlier one still bears its identifier.
+        topics.group = Some("g".to_owned());
+        assert!(!topics.is_wanted(&boiler, &[device], &all));
+        assert_eq!(of(&topics, &all)[2], Some(marker));
     }
 
     #[test]

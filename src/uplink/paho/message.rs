@@ -9,6 +9,9 @@ use crate::command;
 use crate::config::Version;
 use crate::uplink::client::{Incoming, Outgoing};
 
+/// So many subscription identifiers of a message are looked at; more than there are subscriptions of ours.
+const IDENTIFIERS: usize = 16;
+
 pub(super) fn outgoing(message: Outgoing, delay: Option<Duration>, version: Version) -> mqtt::Message {
     let builder = mqtt::MessageBuilder::new()
         .topic(message.topic)
@@ -59,12 +62,14 @@ pub(super) fn push(properties: &mut mqtt::Properties, property: mqtt::Result<mqt
 
 pub(super) fn incoming(message: &mqtt::Message) -> Incoming {
     let properties = message.properties();
+    let identifier = |index| properties.get_int_at(mqtt::PropertyCode::SubscriptionIdentifier, index);
     // Enough to see that it is too long; a broker may send 256 MB.
     let payload = message.payload().get(..=command::MAX_LENGTH).unwrap_or(message.payload());
     Incoming {
         topic: message.topic().to_owned(),
         payload: payload.to_vec(),
         retained: message.retained(),
+        identifiers: (0..IDENTIFIERS).map_while(identifier).filter_map(|id| u32::try_from(id).ok()).collect(),
         expires: properties.get(mqtt::PropertyCode::MessageExpiryInterval).is_some(),
         response_topic: properties.get_string(mqtt::PropertyCode::ResponseTopic),
         correlation: properties.get_binary(mqtt::PropertyCode::CorrelationData).map(Arc::from),

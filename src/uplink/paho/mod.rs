@@ -26,8 +26,6 @@ pub(super) use subscribe::{subscribed, unsubscribed};
 
 /// paho's own bound on publishes in flight; ours is smaller, and retained messages come on top of it.
 const PAHO_INFLIGHT: i32 = 2_000;
-/// Marks the messages of our subscriptions (MQTT 5.0, 3.8.2.1.2).
-pub(super) const IDENTIFIER: u32 = 1;
 /// How often a client on its way out is looked at.
 const LEAVING: Duration = Duration::from_millis(20);
 /// Longest wait for a DISCONNECT to leave.
@@ -125,11 +123,12 @@ pub(super) fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64
                     messages.into_iter().map(|message| client.publish(outgoing(message, None, *version)));
                 drop(answer.send(deliveries.collect()));
             }
-            Call::Subscribe(filters, answer) => {
+            Call::Subscribe(packets, answer) => {
                 let Some(Live { client, version, .. }) = &live else {
                     continue;
                 };
-                drop(answer.send(subscribe(client, *version, &filters)));
+                let answers = packets.iter().map(|packet| subscribe(client, *version, packet));
+                drop(answer.send(answers.collect()));
             }
             Call::Unsubscribe(filters, answer) => {
                 let Some(Live { client, .. }) = &live else {
