@@ -162,6 +162,17 @@ impl Outcome {
         }
     }
 
+    /// The code in the reply, where there was no success.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Succeeded(_) | Self::Answered(_) => None,
+            Self::Failed { code, .. } => Some(code),
+            Self::Rejected { code, .. } => Some(code),
+            Self::Expired(_) => Some("expired"),
+        }
+    }
+
     /// The members of the reply.
     #[must_use]
     pub fn body(&self, id: Option<&str>, device: Option<&str>, action: Option<&str>, made: Moment) -> Body {

@@ -29,7 +29,7 @@
 //! | program | [`cli`], [`gateway`] |
 //! | actors | [`uplink`], [`commands`], [`link`], [`status`], [`buffer`] |
 //! | protocols | [`drivers`] |
-//! | words | [`record`], [`decode`], [`session`], [`config`], [`command`], [`strict`], [`point`], [`kind`], [`address`], [`clock`] |
+//! | words | [`record`], [`decode`], [`session`], [`config`], [`counters`], [`command`], [`strict`], [`point`], [`kind`], [`address`], [`clock`] |
 
 pub mod cli;
 pub mod gateway;
@@ -46,6 +46,7 @@ pub mod address;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod counters;
 pub mod decode;
 pub mod kind;
 #[cfg(feature = "mutant")]

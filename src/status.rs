@@ -71,10 +71,25 @@ pub struct GetStates;
 /// The states.
 #[derive(Clone, Debug, Default)]
 pub struct States {
-    /// Of the devices.
-    pub devices: Vec<(DeviceId, State)>,
+    /// Of the devices that were polled or tried.
+    pub devices: Vec<DeviceState>,
     /// What was agreed with the broker, while there is a connection.
     pub uplink: Option<serde_json::Value>,
+}
+
+/// The state of a device, as its last poll left it.
+#[derive(Clone, Debug)]
+pub struct DeviceState {
+    /// The device.
+    pub device: DeviceId,
+    /// Its state.
+    pub state: State,
+    /// Since when it has this state for this reason.
+    pub since: Timestamp,
+    /// Why it is not online.
+    pub reason: Option<String>,
+    /// Its last poll with every point good.
+    pub last_good: Option<Timestamp>,
 }
 
 /// What was agreed with the broker; nothing: the connection is lost.
@@ -114,6 +129,7 @@ pub enum Aspect {
 #[derive(Debug)]
 struct Known {
     state: State,
+    since: Timestamp,
     reason: Option<String>,
     last_good: Option<Timestamp>,
 }
@@ -172,6 +188,7 @@ impl Status {
         let known = self.known.get(&device);
         let last_good = good.or(known.and_then(|known| known.last_good));
         let is_same = known.is_some_and(|known| known.state == state && known.reason == reason);
+        let since = known.filter(|_| is_same).map_or(ts, |known| known.since);
         if !is_same {
             match state {
                 State::Online => tracing::info!(%device, "online"),
@@ -193,7 +210,7 @@ impl Status {
             let payload = body.with("run", &self.run).object();
             self.retained.insert((device.clone(), Aspect::Status), (self.version, payload));
         }
-        self.known.insert(device, Known { state, reason, last_good });
+        self.known.insert(device, Known { state, since, reason, last_good });
         !is_same
     }
 
@@ -302,8 +319,14 @@ impl Handler<GetStates> for Status {
     type Result = MessageResult<GetStates>;
 
     fn handle(&mut self, _: GetStates, _: &mut Context<Self>) -> Self::Result {
-        let devices = self.known.iter().map(|(device, known)| (device.clone(), known.state)).collect();
-        MessageResult(States { devices, uplink: self.uplink.clone() })
+        let state = |(device, known): (&DeviceId, &Known)| DeviceState {
+            device: device.clone(),
+            state: known.state,
+            since: known.since,
+            reason: known.reason.clone(),
+            last_good: known.last_good,
+        };
+        MessageResult(States { devices: self.known.iter().map(state).collect(), uplink: self.uplink.clone() })
     }
 }
 

@@ -18,8 +18,8 @@ const TIERS: [&[&str]; 11] = [
     &["buffer"],
     &["drivers"],
     &[
-        "record", "decode", "session", "strict", "kind", "notify", "config", "clock", "address", "point",
-        "command", "mutant",
+        "record", "decode", "session", "strict", "kind", "notify", "config", "counters", "clock", "address",
+        "point", "command", "mutant",
     ],
 ];
 

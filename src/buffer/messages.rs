@@ -115,6 +115,38 @@ pub struct Stats {
     pub fault: Option<String>,
 }
 
+/// The store thread may be at one piece of work so long; after that the disk hangs.
+const STUCK: Duration = Duration::from_secs(10);
+
+impl Stats {
+    /// The disk gives no answer.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.busy_for >= STUCK
+    }
+
+    /// As a person who asks for the status reads it.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "stored": self.stored,
+            "waiting": self.waiting,
+            "in_flight": self.in_flight,
+            "set_aside": self.aside,
+            "eta_s": self.eta.map(|eta| eta.as_secs()),
+            "bytes": self.bytes,
+            "on_disk_bytes": self.on_disk,
+            "written_bytes": self.written,
+            "commits": self.commits,
+            "elided": self.elided,
+            "last_sync": self.synced.map(|synced| synced.to_string()),
+            "disk_full": self.is_disk_full,
+            "dropped": self.dropped,
+            "fault": self.fault,
+        })
+    }
+}
+
 impl Handler<Append> for Buffer {
     type Result = MessageResult<Append>;
 

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::buffer::{Append, BeginCommand, FinishCommand, GetStats, ListUnfinished};
 use crate::clock::Clock;
 use crate::command::Outcome;
+use crate::counters::CommandCounters;
 use crate::link::Execute;
 use crate::point::{Device, DeviceId};
 use crate::record::Topic;
@@ -96,6 +97,8 @@ pub struct Setup {
     pub stats: Recipient<GetStats>,
     /// The devices' states, for the gateway's `status`.
     pub states: Recipient<GetStates>,
+    /// Where outcomes are counted.
+    pub counters: Rc<CommandCounters>,
 }
 
 /// The actor.

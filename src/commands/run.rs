@@ -49,7 +49,10 @@ impl Setup {
         match self.begin.send(BeginCommand(begin(received, &command, verdict.is_ok()))).await {
             Ok(Ok(Begun::Fresh)) => {}
             Ok(Ok(Begun::Running)) => return None,
-            Ok(Ok(Begun::Seen(body))) => return Some(record(received, body, now)),
+            Ok(Ok(Begun::Seen(body))) => {
+                self.counters.repeated.count();
+                return Some(record(received, body, now));
+            }
             Ok(Ok(Begun::Reused)) => {
                 return rejected("id-reused", format!("the id {} belongs to another command", command.id));
             }
@@ -127,27 +130,12 @@ impl Setup {
         let devices: serde_json::Map<_, _> = states
             .devices
             .into_iter()
-            .map(|(device, state)| (device.to_string(), state.name().into()))
+            .map(|known| (known.device.to_string(), known.state.name().into()))
             .collect();
         Outcome::Answered(serde_json::json!({
             "devices": devices,
             "uplink": states.uplink,
-            "buffer": {
-                "stored": numbers.stored,
-                "waiting": numbers.waiting,
-                "in_flight": numbers.in_flight,
-                "set_aside": numbers.aside,
-                "eta_s": numbers.eta.map(|eta| eta.as_secs()),
-                "bytes": numbers.bytes,
-                "on_disk_bytes": numbers.on_disk,
-                "written_bytes": numbers.written,
-                "commits": numbers.commits,
-                "elided": numbers.elided,
-                "last_sync": numbers.synced.map(|synced| synced.to_string()),
-                "disk_full": numbers.is_disk_full,
-                "dropped": numbers.dropped,
-                "fault": numbers.fault,
-            },
+            "buffer": numbers.to_json(),
         }))
     }
 
@@ -177,6 +165,7 @@ impl Setup {
                         .to_owned(),
                 values: Vec::new(),
             };
+            self.counters.count(&outcome);
             let device = open.key.device.as_ref().map(DeviceId::as_str);
             let made = self.clock.now();
             let body = outcome.body(Some(&open.key.id), device, Some(&open.action), made).finish();
@@ -207,6 +196,7 @@ impl Setup {
         action: Option<&str>,
         outcome: &Outcome,
     ) -> Record {
+        self.counters.count(outcome);
         let device = received.device.as_ref().map(DeviceId::as_str);
         let made = self.clock.now();
         record(received, outcome.body(id, device, action, made).finish(), made)

@@ -16,6 +16,7 @@ use super::{GatewayError, client_id, report};
 use crate::buffer::Buffer;
 use crate::commands::{self, Assign, Commands, Reload, Target};
 use crate::config::{CommandsConfig, Config, Layout, LinkConfig, MqttConfig};
+use crate::counters::Counters;
 use crate::drivers;
 use crate::link::{self, Link};
 use crate::point::{Device, DeviceId, LinkId};
@@ -35,6 +36,7 @@ pub(super) struct Actors {
     pub(super) commands: Addr<Commands>,
     pub(super) links: BTreeMap<LinkId, Owner>,
     pub(super) uplink: Option<(Destination, Addr<Uplink>)>,
+    counters: Rc<Counters>,
 }
 
 /// A link with what it was made from.
@@ -78,6 +80,7 @@ impl Actors {
         let (links, devices) = (config.links.len(), config.devices.len());
         tracing::info!(gateway = config.gateway.id, run, links, devices, "started");
         let status = Status::new(run).start();
+        let counters = Rc::new(Counters::default());
         let commands = Commands::new(commands::Setup {
             assigned: Rc::new(Assign::default()),
             reload,
@@ -88,10 +91,12 @@ impl Actors {
             unfinished: buffer.clone().recipient(),
             stats: buffer.clone().recipient(),
             states: status.clone().recipient(),
+            counters: counters.commands.clone(),
         })
         .start();
         let fixed = Fixed::of(&config);
-        let mut actors = Self { run, fixed, buffer, status, commands, links: BTreeMap::new(), uplink: None };
+        let (links, uplink) = (BTreeMap::new(), None);
+        let mut actors = Self { run, fixed, buffer, status, commands, links, uplink, counters };
         actors.follow(config).await;
         Ok(actors)
     }
@@ -138,7 +143,9 @@ impl Actors {
             if self.links.contains_key(&id) {
                 continue;
             }
+            let of_devices = made_from.devices.iter().map(|device| &device.id);
             let link = Link::new(link::Setup {
+                traffic: self.counters.traffic(&id, of_devices),
                 devices: made_from.devices.clone(),
                 layout: made_from.layout,
                 driver: Rc::new({
@@ -190,6 +197,7 @@ impl Actors {
             report: self.status.clone().recipient(),
             links: destination.links.clone(),
             commands: destination.takes_commands.then(|| self.commands.clone().recipient()),
+            counters: self.counters.uplink.clone(),
         });
         self.uplink = Some((destination, uplink.start()));
         true

@@ -100,10 +100,10 @@ impl Actors {
         match timeout(ANSWER, self.buffer.send(GetStats)).await {
             Ok(Ok(stats)) => {
                 tracing::debug!(?stats, "buffer");
-                if stats.busy_for < ANSWER {
-                    notify(&[NotifyState::Watchdog]);
-                } else {
+                if stats.is_stuck() {
                     tracing::error!(busy_for = ?stats.busy_for, "the disk gives no answer; the watchdog is not fed");
+                } else {
+                    notify(&[NotifyState::Watchdog]);
                 }
                 Ok(())
             }

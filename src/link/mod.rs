@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::buffer::Append;
 use crate::clock::Clock;
 use crate::config::{Layout, LinkConfig};
+use crate::counters::{LinkCounters, Traffic};
 use crate::drivers::Driver;
 use crate::point::{Device, DeviceId};
 use crate::record::{self};
@@ -74,6 +75,8 @@ pub struct Setup {
     pub clock: Clock,
     /// One record a poll, or one a reading.
     pub layout: Layout,
+    /// Where its work is counted.
+    pub traffic: Traffic,
 }
 
 /// The actor.
@@ -81,6 +84,7 @@ pub struct Link {
     setup: Option<(Setup, mpsc::Receiver<Job>)>,
     jobs: mpsc::Sender<Job>,
     stop: watch::Sender<bool>,
+    counters: Rc<LinkCounters>,
 }
 
 impl Link {
@@ -89,7 +93,8 @@ impl Link {
     pub fn new(setup: Setup) -> Self {
         let (jobs, queue) = mpsc::channel(JOBS);
         let (stop, _) = watch::channel(false);
-        Self { setup: Some((setup, queue)), jobs, stop }
+        let counters = setup.traffic.link.clone();
+        Self { setup: Some((setup, queue)), jobs, stop, counters }
     }
 }
 
@@ -110,6 +115,9 @@ impl Handler<Execute> for Link {
     fn handle(&mut self, Execute { device, task, deadline }: Execute, _: &mut Context<Self>) -> Self::Result {
         let (answer, done) = oneshot::channel();
         let queued = self.jobs.try_send(Job { device, task, deadline, answer });
+        if queued.is_err() {
+            self.counters.refused.count();
+        }
         Box::pin(async move {
             match queued {
                 // Without an answer the session died under it: the device may have been asked.
@@ -151,9 +159,12 @@ async fn run(setup: Setup, mut jobs: mpsc::Receiver<Job>, mut stop: watch::Recei
             Ok(Ok(())) => break,
             Ok(Err(error)) => {
                 tracing::debug!(link = %setup.config.id, %error, "session ended");
+                setup.traffic.link.lose(error.to_string());
             }
             Err(panic) => {
                 let text = panic_text(&*panic);
+                setup.traffic.link.panics.count();
+                setup.traffic.link.lose(format!("the driver panicked: {text}"));
                 tracing::error!(link = %setup.config.id, panic = text, "the driver panicked; it is started anew");
                 let detail =
                     |body: record::Body| body.with("link", setup.config.id.as_str()).with("text", text);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, Moment};
 use crate::config::Layout;
+use crate::counters::PollResult;
 use crate::decode::decode;
 use crate::drivers::{Driver, DriverError, Request};
 use crate::point::{Device, Reading, Reason};
@@ -110,6 +111,17 @@ impl Poll {
     /// Every value that is good, by point.
     pub(super) fn readings(&self) -> &[Reading] {
         &self.readings
+    }
+
+    /// How it ended, for the count.
+    pub(super) fn result(&self) -> PollResult {
+        match self.readings.iter().find_map(|reading| reading.value.as_ref().err()) {
+            None => PollResult::Good,
+            Some(_) if self.answered => PollResult::Degraded,
+            Some(Reason::Timeout) => PollResult::Timeout,
+            Some(Reason::Offline) => PollResult::Offline,
+            Some(_) => PollResult::Malformed,
+        }
     }
 
     /// What the status is told.

@@ -29,6 +29,8 @@ struct Slot {
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     slots: Vec<Slot>,
+    /// Since when the link is open. A turn that came before was not missed for want of time.
+    open: Option<Instant>,
 }
 
 impl Schedule {
@@ -41,11 +43,12 @@ impl Schedule {
             due: now,
             failures: 0,
         };
-        Self { slots: devices.iter().map(slot).collect() }
+        Self { slots: devices.iter().map(slot).collect(), open: None }
     }
 
     /// Plans every device's requests; a driver may have learnt something since the last session.
     pub(super) fn plan(&mut self, driver: &mut dyn Driver) {
+        self.open = Some(Instant::now());
         for slot in &mut self.slots {
             let all: Vec<usize> = (0..slot.device.points.len()).collect();
             slot.requests = driver.plan(&slot.device, &all).into();
@@ -65,12 +68,17 @@ impl Schedule {
     }
 
     /// A poll in turn begins. Missed turns are not made up for: a late device is due now, not several times. The
-    /// turn counts from here, so that a device whose poll never ends does not get every turn.
-    pub(super) fn begin(&mut self, device: &DeviceId) {
+    /// turn counts from here, so that a device whose poll never ends does not get every turn. Says how many turns
+    /// were missed because the link was at work.
+    pub(super) fn begin(&mut self, device: &DeviceId) -> u64 {
         let now = Instant::now();
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.device.id == *device) {
-            slot.due = (slot.due + slot.device.poll_interval).max(now);
-        }
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.device.id == *device) else {
+            return 0;
+        };
+        let interval = slot.device.poll_interval;
+        let late = now.saturating_duration_since(self.open.map_or(slot.due, |open| open.max(slot.due)));
+        slot.due = (slot.due + interval).max(now);
+        u64::try_from(late.as_nanos().checked_div(interval.as_nanos()).unwrap_or(0)).unwrap_or(u64::MAX)
     }
 
     /// A poll ended, in turn or by command: a device that gives no sign of life backs off.

@@ -36,12 +36,17 @@ impl Life<'_> {
             return Err(error);
         }
         schedule.plan(driver);
+        let counters = &setup.traffic.link;
+        counters.open();
         let mut current: Option<Poll> = None;
         let mut in_a_row = 0;
         let mut rest_until = Instant::now();
         loop {
             if let Some(job) = held.take() {
-                setup.run_job(job, driver, schedule, backoff).await?;
+                let begun = Instant::now();
+                let ran = setup.run_job(job, driver, schedule, backoff).await;
+                counters.busy.add(begun.elapsed());
+                ran?;
             }
             let next = if current.is_some() { None } else { schedule.next() };
             let due = next.as_ref().map_or(rest_until, |(due, ..)| rest_until.max(*due));
@@ -58,7 +63,7 @@ impl Life<'_> {
                     in_a_row = 0;
                     let poll = match next {
                         Some((_, device, requests)) => {
-                            schedule.begin(&device.id);
+                            counters.overruns.add(schedule.begin(&device.id));
                             current.insert(Poll::new(device, requests, setup.clock))
                         }
                         None => match &mut current {
@@ -66,8 +71,10 @@ impl Life<'_> {
                             None => continue,
                         },
                     };
+                    let asked = Instant::now();
                     let step = poll.step(driver).await;
                     rest_until = Instant::now() + setup.config.pause;
+                    counters.busy.add(rest_until - asked);
                     if !matches!(step, Ok(false)) {
                         setup.finish(&mut current, schedule, backoff).await;
                     }
@@ -98,9 +105,11 @@ impl Setup {
     }
 
     async fn publish(&self, poll: &mut Poll, report: Report) {
+        self.traffic.count(&report.device, poll.result(), poll.begun().elapsed());
         // A full mailbox is no loss: the next report says the same or better.
         if let Err(error) = self.status.try_send(report) {
             tracing::debug!(%error, "a report was dropped");
+            self.traffic.link.unreported.count();
         }
         for record in poll.records(self.layout) {
             self.append(record).await;

@@ -14,6 +14,7 @@ use crate::address::{Address, Area};
 use crate::buffer::Append;
 use crate::clock::Clock;
 use crate::config::{LinkConfig, Transport};
+use crate::counters::Traffic;
 use crate::drivers::{Driver, DriverError, Request, Span};
 use crate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol, Raw, Sample};
 use crate::record::{Name, RecordKind};
@@ -165,6 +166,7 @@ fn bench(devices: &[&str], opens: Vec<Result<(), DriverError>>) -> Bench {
         }),
         devices: devices.iter().map(device).collect(),
         buffer: sink.clone().recipient(),
+        traffic: Traffic::default(),
         status: sink.recipient(),
         layout: crate::config::Layout::Device,
         clock: Clock::Trusted,

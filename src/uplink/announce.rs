@@ -35,6 +35,7 @@ pub(super) async fn announce(
                 let fitted = limits.fit(message);
                 fitted
                     .inspect_err(|size| {
+                        setup.counters.too_large.count();
                         tracing::error!(topic, size, "larger than the broker takes; not told");
                     })
                     .ok()

@@ -193,10 +193,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Starts the thread.
-    pub(super) fn start() -> std::io::Result<Self> {
+    /// Starts the thread. What it refuses is counted there.
+    pub(super) fn start(refused: Arc<AtomicU64>) -> std::io::Result<Self> {
         let (calls, queue) = thread_mpsc::channel();
-        let refused = Arc::new(AtomicU64::new(0));
         let counter = refused.clone();
         thread::Builder::new().name("paho".to_owned()).spawn(move || paho::serve(&queue, &counter))?;
         Ok(Self { calls, refused })

@@ -60,7 +60,7 @@ impl Life {
             Some(auth) => Some((auth.method.clone(), auth.data.as_ref().map(read).transpose()?)),
             None => None,
         };
-        let Dialled { stream, peer } = dial(config, server, address).await?;
+        let Dialled { stream, peer } = dial(config, server, address, &self.setup.counters).await?;
         let wire = Wire::over(stream).map_err(|error| ClientError::Unreachable(error.to_string()))?;
         let (lost, _) = watch::channel(None);
         let (will, will_delay) = self.will();
@@ -96,7 +96,7 @@ impl Life {
             }
             _ => error,
         })?;
-        if let Some(Peer { own: Some(Validity { days, text }), .. }) = &peer
+        if let Some(Peer { own: Some(Validity { days, text, .. }), .. }) = &peer
             && *days < CERTIFICATE_DAYS
         {
             tracing::warn!(days, end = text, "mqtt.tls: our own certificate ends soon; renew it");

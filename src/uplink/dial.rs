@@ -11,6 +11,7 @@ use super::client::ClientError;
 use super::tls::{self, Peer};
 use super::{proxy, websocket};
 use crate::config::{MqttConfig, Server};
+use crate::counters::UplinkCounters;
 
 /// Addresses of one name that are tried in a row.
 const ADDRESSES: usize = 4;
@@ -53,6 +54,7 @@ pub(super) async fn dial(
     config: &MqttConfig,
     server: &Server,
     address: SocketAddr,
+    counters: &UplinkCounters,
 ) -> Result<Dialled, ClientError> {
     let end = Instant::now() + config.connect_timeout;
     let way = async {
@@ -68,7 +70,7 @@ pub(super) async fn dial(
         if config.scheme.is_tls() {
             // The scheme alone decides; without the table everything has its default.
             let tls = config.tls.clone().unwrap_or_default();
-            let (encrypted, found) = tls::encrypt(stream, &tls, &server.host).await?;
+            let (encrypted, found) = tls::encrypt(stream, &tls, &server.host, counters).await?;
             (stream, peer) = (encrypted, Some(found));
         }
         if config.scheme.is_websocket() {

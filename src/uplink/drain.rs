@@ -195,6 +195,7 @@ impl<'a> Drain<'a> {
             }
         }
         let deliveries = self.client.publish(messages).await?;
+        self.setup.counters.published.add(u64::try_from(names.len()).unwrap_or(0));
         for ((name, origin), delivery) in names.into_iter().zip(deliveries) {
             if origin == Origin::Foreign {
                 self.foreign.insert(name);
@@ -235,9 +236,13 @@ impl<'a> Drain<'a> {
             if result.is_ok() {
                 self.foreign.remove(&name);
             }
+            if let Err(ClientError::Denied(_)) = result {
+                self.setup.counters.denied.count();
+            }
             match result {
                 Ok(()) => {
                     self.delivered += 1;
+                    self.setup.counters.acknowledged.count();
                     names.push(name);
                 }
                 Err(ClientError::Unwanted(reason)) => self.set_aside(name, origin, &reason).await,
@@ -267,6 +272,7 @@ impl<'a> Drain<'a> {
     /// The broker will never take this record: it is kept apart, and an event says so. A refused event is told in
     /// the log alone, or it would bring forth the next one.
     async fn set_aside(&self, name: Name, origin: Origin, reason: &str) {
+        self.setup.counters.set_aside.count();
         tracing::error!(
             run = name.run,
             seq = name.seq,

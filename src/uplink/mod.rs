@@ -4,6 +4,7 @@
 //! drains the buffer, announces what is retained and listens for commands, until one of them fails.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use actix::prelude::*;
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use crate::buffer::{Ack, Recall, Remember, Rewind, SetAside, Take};
 use crate::clock::Clock;
 use crate::commands::Received;
 use crate::config::MqttConfig;
+use crate::counters::UplinkCounters;
 use crate::point::{DeviceId, LinkId};
 use crate::session::Backoff;
 use crate::status::{ReportUplink, Watch};
@@ -78,6 +80,8 @@ pub struct Setup {
     pub links: BTreeMap<DeviceId, LinkId>,
     /// Takes commands.
     pub commands: Option<Recipient<Received>>,
+    /// Where its work is counted.
+    pub counters: Rc<UplinkCounters>,
 }
 
 /// The actor.
@@ -117,7 +121,9 @@ impl Handler<Stop> for Uplink {
 
 /// Connects again and again until stopped.
 async fn run(setup: Setup, mut stop: watch::Receiver<Option<Stop>>) {
-    let client = match Client::start() {
+    // The one before may have had a certificate that this one has not.
+    setup.counters.certificate_end.set(None);
+    let client = match Client::start(setup.counters.refused.clone()) {
         Ok(client) => client,
         Err(error) => {
             tracing::error!(%error, "the MQTT thread cannot be started");
@@ -150,7 +156,10 @@ async fn run(setup: Setup, mut stop: watch::Receiver<Option<Stop>>) {
         };
         let end = match connected {
             Ok(connection) => life.session(connection, &mut stop).await,
-            Err(error) => End::Lost(error),
+            Err(error) => {
+                life.setup.counters.failures.count();
+                End::Lost(error)
+            }
         };
         let End::Lost(error) = end else { return };
         if life.setup.report.send(ReportUplink(None)).await.is_err() {

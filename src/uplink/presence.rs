@@ -90,7 +90,10 @@ impl Life {
     pub(super) async fn say(&self, messages: Vec<Outgoing>) -> Result<(), ClientError> {
         let fitting = messages.into_iter().filter_map(|message| {
             let topic = message.topic.clone();
-            let told = |size: &usize| tracing::error!(topic, size, "larger than the broker takes; not told");
+            let told = |size: &usize| {
+                self.setup.counters.too_large.count();
+                tracing::error!(topic, size, "larger than the broker takes; not told");
+            };
             self.limits.fit(message).inspect_err(told).ok()
         });
         for delivery in self.client.publish(fitting.collect()).await? {

@@ -86,6 +86,7 @@ impl Life {
         let Connection { session_present, limits, inbox, lost } = connection;
         let mut broken = lost.subscribe();
         tracing::info!(broker = self.server, session_present, "connected to the broker");
+        self.setup.counters.connections.count();
         self.assigned = limits.client_id.clone().or(self.assigned.take());
         self.limits = limits.clone();
         self.refused = None;
@@ -209,6 +210,7 @@ impl Life {
         }
         if let ClientError::TakenOver(_) = error {
             self.takeovers += 1;
+            self.setup.counters.takeovers.count();
         }
         if self.takeovers >= TAKEOVERS {
             tracing::error!(

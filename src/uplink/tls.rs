@@ -18,6 +18,7 @@ use tokio_openssl::SslStream;
 use super::client::ClientError;
 use super::dial::Boxed;
 use crate::config::{Identity, Secret, TlsConfig, Verify};
+use crate::counters::UplinkCounters;
 
 /// Keys of less than 112 bits of strength, MD5 and SHA-1 signatures are refused (OpenSSL's security level 2).
 const SECURITY_LEVEL: u32 = 2;
@@ -38,12 +39,16 @@ pub(super) struct Validity {
     pub(super) days: i64,
     /// As OpenSSL writes it.
     pub(super) text: String,
+    /// The same in Unix seconds.
+    pub(super) unix: i64,
 }
 
 impl Validity {
     fn of(time: &Asn1TimeRef) -> Self {
         let left = Asn1Time::days_from_now(0).and_then(|now| now.diff(time));
-        Self { days: left.map_or(0, |left| i64::from(left.days)), text: time.to_string() }
+        let unix = Asn1Time::from_unix(0).and_then(|zero| zero.diff(time));
+        let unix = unix.map_or(0, |since| i64::from(since.days) * 86_400 + i64::from(since.secs));
+        Self { days: left.map_or(0, |left| i64::from(left.days)), text: time.to_string(), unix }
     }
 }
 
@@ -52,6 +57,7 @@ pub(super) async fn encrypt(
     stream: Boxed,
     config: &TlsConfig,
     host: &str,
+    counters: &UplinkCounters,
 ) -> Result<(Boxed, Peer), ClientError> {
     if config.verify != Verify::Full {
         let what = if config.verify == Verify::None { "the certificate" } else { "the host name" };
@@ -59,6 +65,8 @@ pub(super) async fn encrypt(
     }
     let local = |error: ErrorStack| ClientError::Refused(format!("TLS: {}", first(&error)));
     let (builder, own) = prepare(config)?;
+    // Told also when the broker does not take it: it may have ended.
+    counters.certificate_end.set(own.as_ref().map(|own| own.unix));
     let mut configuration = builder.build().configure().map_err(local)?;
     configuration.set_verify_hostname(config.verify == Verify::Full);
     let ssl = configuration.into_ssl(host).map_err(local)?;
