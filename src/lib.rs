@@ -27,6 +27,7 @@
 //! | tier | modules |
 //! |---|---|
 //! | program | [`cli`], [`gateway`] |
+//! | watching | [`web`] |
 //! | actors | [`uplink`], [`commands`], [`link`], [`status`], [`buffer`] |
 //! | protocols | [`drivers`] |
 //! | words | [`record`], [`decode`], [`session`], [`config`], [`counters`], [`command`], [`strict`], [`point`], [`kind`], [`address`], [`clock`] |
@@ -39,6 +40,7 @@ pub mod commands;
 pub mod link;
 pub mod status;
 pub mod uplink;
+pub mod web;
 
 pub mod drivers;
 

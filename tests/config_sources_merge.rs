@@ -211,14 +211,19 @@ fn what_is_printed_loads_as_the_same() {
 
 #[test]
 fn check_tells_loads_and_insecure_choices() {
-    let text = "[gateway]\nid = 'g'\n[mqtt]\nurl = 'mqtt://broker.example'\n[web]\nlisten = '127.0.0.1:8480'\n\
+    let text = "[gateway]\nid = 'g'\n[mqtt]\nurl = 'mqtt://broker.example'\n[web]\nlisten = '0.0.0.0:8480'\ntoken = { env = 'WATCH' }\n\
         [links.bus]\ndriver = 'modbus-rtu'\npath = '/nonexistent/bus'\nbaud_rate = 1200\n\
         [devices.d]\nlink = 'bus'\naddress = 1\npoll_interval = '100ms'\n\
         points.a = { address = 'input:0', type = 'u16' }\npoints.b = { address = 'coil:0', type = 'bool' }\n";
     let folder = folder(&[("a.toml", text)]);
     let run = |json: bool| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fieldgate"));
-        command.arg("check").env_clear().arg("--config").arg(folder.path().join("a.toml"));
+        command
+            .arg("check")
+            .env_clear()
+            .env("WATCH", "0123456789abcdef")
+            .arg("--config")
+            .arg(folder.path().join("a.toml"));
         if json {
             command.arg("--json");
         }
@@ -227,7 +232,8 @@ fn check_tells_loads_and_insecure_choices() {
         String::from_utf8(output.stdout).unwrap()
     };
     let told = run(false);
-    for part in ["plain MQTT to broker.example", "web.listen has no effect", "links.bus is overloaded"] {
+    for part in ["plain MQTT to broker.example", "cross the network in plain text", "links.bus is overloaded"]
+    {
         assert!(told.contains(part), "{part} is missing:\n{told}");
     }
     let report: serde_json::Value = serde_json::from_str(&run(true)).unwrap();

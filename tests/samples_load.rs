@@ -107,7 +107,10 @@ fn examples(folder: &Path, without: &[&str]) -> String {
     let text = fs::read_to_string(self::folder().join("fieldgate.toml")).unwrap();
     let mut seen = Vec::new();
     let mut kept = vec!["[mqtt]".to_owned()];
-    for line in text.lines().filter_map(|line| line.strip_prefix("#   ")) {
+    // The example of another section stands in it.
+    let examples =
+        text.lines().map(|line| if line == "[web]" { line } else { line.strip_prefix("#   ").unwrap_or("") });
+    for line in examples.filter(|line| !line.is_empty()) {
         let key = line.split(" = ").next().unwrap();
         // The password has three ways.
         if !without.contains(&key) && (key == "qos" || !seen.contains(&key)) {
@@ -126,10 +129,10 @@ fn the_examples_of_the_uplink_load() {
         // "//" begins the files of the folder "/".
         let Some(name) = name.strip_prefix('/') else { continue };
         let path = alone.path().join(name);
-        fs::write(&path, "secret").unwrap();
+        fs::write(&path, "a secret of many bytes").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     }
-    assert!(all.contains("[mqtt.tls]") && all.contains("[mqtt.will]"), "{all}");
+    assert!(all.contains("[mqtt.tls]") && all.contains("[web]\ntoken = "), "{all}");
     for without in [&["pkcs12"][..], &["cert", "key"]] {
         let file = alone.path().join("examples.toml");
         fs::write(&file, examples(alone.path(), without)).unwrap();

@@ -8,7 +8,8 @@ use tracing_subscriber::EnvFilter;
 use super::file::Dict;
 use super::table::{Reader, Table};
 use super::{
-    BufferConfig, CommandsConfig, Config, GatewayConfig, LogConfig, LogFormat, WhenFull, devices, links, mqtt,
+    BufferConfig, CommandsConfig, Config, GatewayConfig, LogConfig, LogFormat, WhenFull, devices, links,
+    mqtt, web,
 };
 use crate::clock::Clock;
 use crate::point::{ID_LENGTH, is_id};
@@ -29,7 +30,7 @@ pub(super) fn read<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> Option<Co
     let buffer = buffer(section("buffer"));
     let mqtt = mqtt::read(section("mqtt"), &gateway.id);
     let commands = commands(section("commands"));
-    web(section("web"));
+    let web = web::read(section("web"));
     let links = links::read(root.tables("links"));
     let templates = root.tables("templates");
     let devices = devices::read(root.tables("devices"), templates, &links);
@@ -47,6 +48,7 @@ pub(super) fn read<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> Option<Co
         buffer,
         mqtt: mqtt?,
         commands,
+        web,
         links: links.into_values().filter(|link| link.enabled).filter_map(|link| link.config).collect(),
         devices,
         warnings: Vec::new(),
@@ -177,24 +179,6 @@ fn commands(mut table: Table) -> CommandsConfig {
     let admin = table.flag("admin", false);
     table.finish();
     CommandsConfig { enabled, timeout, admin }
-}
-
-fn web(mut table: Table) {
-    let listen = table.text("listen").unwrap_or_else(|| "off".to_owned());
-    if listen != "off" {
-        match links::parse_host(&listen, None) {
-            Some(_) => table
-                .reader
-                .warn(format!("{} has no effect: this version serves no status page", table.name("listen"))),
-            None => table.fault(
-                "listen",
-                "{key} is not an address",
-                "write \"off\" or host:port, such as \"127.0.0.1:8480\"",
-            ),
-        }
-    }
-    table.note("listen", listen.as_str().into());
-    table.finish();
 }
 
 #[cfg(test)]

@@ -2,8 +2,7 @@
 //! that reason, so that nobody believes it to be in force.
 
 /// Section, depth of the table the key stands in (1: the section itself), keys.
-const KEYS: [(&str, usize, &[&str]); 6] = [
-    ("web", 1, &["token"]),
+const KEYS: [(&str, usize, &[&str]); 5] = [
     ("links", 2, &["usb", "pause_after_connect", "rs485", "backup"]),
     ("links", 3, &["start", "length", "length_at", "length_size", "silence", "checksum"]),
     ("devices", 2, &["align"]),

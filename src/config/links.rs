@@ -191,6 +191,11 @@ fn frame(table: &mut Table) -> Option<Frame> {
 
 /// Splits `host`, `host:port`, `[v6]` or `[v6]:port`; without a port, `port` is taken, if there is one.
 pub(super) fn parse_host(text: &str, port: Option<u16>) -> Option<(String, u16)> {
+    parse_address(text, port).filter(|(_, port)| *port > 0)
+}
+
+/// The same where port 0 has a meaning.
+pub(super) fn parse_address(text: &str, port: Option<u16>) -> Option<(String, u16)> {
     let (host, rest) = match text.strip_prefix('[') {
         Some(text) => {
             let (host, rest) = text.split_once(']')?;
@@ -207,7 +212,7 @@ pub(super) fn parse_host(text: &str, port: Option<u16>) -> Option<(String, u16)>
     }?;
     // Host names and IP addresses alike; whether it exists is asked when it is needed.
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
-    let valid = (1..=253).contains(&host.len()) && host.bytes().all(allowed) && port > 0;
+    let valid = (1..=253).contains(&host.len()) && host.bytes().all(allowed);
     valid.then(|| (host.to_owned(), port))
 }
 

@@ -26,6 +26,7 @@ mod templates;
 mod text;
 mod unit;
 mod value;
+mod web;
 
 pub use effective::Effective;
 pub use fault::{ConfigError, Fault};
@@ -36,6 +37,7 @@ pub use mqtt::{
 };
 pub use secret::{Environment, Secret, Source};
 pub use unit::{UnitError, parse_duration};
+pub use web::WebConfig;
 
 /// Where the configuration is read from when no `--config` is given.
 pub const DEFAULT_FILE: &str = "/etc/fieldgate/fieldgate.toml";
@@ -53,6 +55,8 @@ pub struct Config {
     pub mqtt: MqttConfig,
     /// Commands from the broker.
     pub commands: CommandsConfig,
+    /// Where the gateway can be watched.
+    pub web: WebConfig,
     /// The enabled links, by id.
     pub links: Vec<LinkConfig>,
     /// The enabled devices of enabled links, by id.

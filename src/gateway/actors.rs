@@ -14,14 +14,16 @@ use tokio::time::timeout;
 use super::reload::Fixed;
 use super::{GatewayError, client_id, report};
 use crate::buffer::Buffer;
+use crate::clock::Timestamp;
 use crate::commands::{self, Assign, Commands, Reload, Target};
-use crate::config::{CommandsConfig, Config, Layout, LinkConfig, MqttConfig};
+use crate::config::{CommandsConfig, Config, Layout, LinkConfig, MqttConfig, WebConfig};
 use crate::counters::Counters;
 use crate::drivers;
 use crate::link::{self, Link};
 use crate::point::{Device, DeviceId, LinkId};
 use crate::status::{Define, Status};
 use crate::uplink::{self, Uplink};
+use crate::web::{self, Shown, Web};
 
 /// A link that must give up its port ends the request under way first. One that takes longer is left behind; the new
 /// owner of the port then tries until it is free.
@@ -30,12 +32,14 @@ const STOP_LINKS: Duration = Duration::from_secs(8);
 /// The running actors.
 pub(super) struct Actors {
     pub(super) run: u64,
+    started: Timestamp,
     pub(super) fixed: Fixed,
     pub(super) buffer: Addr<Buffer>,
     pub(super) status: Addr<Status>,
     pub(super) commands: Addr<Commands>,
     pub(super) links: BTreeMap<LinkId, Owner>,
     pub(super) uplink: Option<(Destination, Addr<Uplink>)>,
+    pub(super) web: Option<Web>,
     counters: Rc<Counters>,
 }
 
@@ -95,15 +99,26 @@ impl Actors {
         })
         .start();
         let fixed = Fixed::of(&config);
-        let (links, uplink) = (BTreeMap::new(), None);
-        let mut actors = Self { run, fixed, buffer, status, commands, links, uplink, counters };
+        let (links, uplink, web) = (BTreeMap::new(), None, None);
+        let mut actors = Self {
+            run,
+            started: Timestamp::now(),
+            fixed,
+            buffer,
+            status,
+            commands,
+            links,
+            uplink,
+            web,
+            counters,
+        };
         actors.follow(config).await;
         Ok(actors)
     }
 
     /// Makes the actors what the configuration says, and gives the names of what is new, gone or other.
     pub(super) async fn follow(&mut self, config: Config) -> Vec<String> {
-        let Config { mqtt, commands, links, devices, .. } = config;
+        let Config { gateway, mqtt, commands, web, links, devices, .. } = config;
         let devices: Vec<Arc<Device>> = devices.into_iter().map(Arc::new).collect();
         let mut wanted: BTreeMap<LinkId, Made> = BTreeMap::new();
         for config in links {
@@ -117,6 +132,10 @@ impl Actors {
         changed.dedup();
         self.assign(&commands, &devices).await;
         let links = devices.iter().map(|device| (device.id.clone(), device.link.clone())).collect();
+        let (label, insecure) = (gateway.label, mqtt.insecure());
+        if self.be_watched(web, Shown { gateway: gateway.id, label, devices, insecure }) {
+            changed.push("web".to_owned());
+        }
         let destination = Destination { config: mqtt, links, takes_commands: commands.enabled };
         if self.connect(destination).await {
             changed.push("mqtt".to_owned());
@@ -171,6 +190,29 @@ impl Actors {
         let targets = devices.iter().filter_map(target).collect();
         let assign = Assign { targets, timeout: config.timeout, admin: config.admin };
         report([self.commands.send(assign).await]);
+    }
+
+    /// Listens elsewhere or to others, if that is other; what is shown follows in any case.
+    fn be_watched(&mut self, config: WebConfig, shown: Shown) -> bool {
+        if let Some(web) = &self.web
+            && web.is_at(&config)
+        {
+            web.show(shown);
+            return false;
+        }
+        // The port may be the same.
+        self.web = None;
+        let setup = web::Setup {
+            config,
+            run: self.run,
+            started: self.started,
+            clock: self.fixed.clock,
+            counters: self.counters.clone(),
+            stats: self.buffer.clone().recipient(),
+            states: self.status.clone().recipient(),
+        };
+        self.web = Some(Web::start(setup, shown));
+        true
     }
 
     /// Puts a new uplink in the place of the old, if it has to be another one.

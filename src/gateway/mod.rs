@@ -77,6 +77,9 @@ pub async fn run(config: Config, origin: Origin) -> Result<(), GatewayError> {
         }
     };
     notify(&[NotifyState::Stopping]);
+    if let Some(web) = &actors.web {
+        web.say_stopping();
+    }
     tracing::info!("stopping");
     if timeout(STOP, actors.stop()).await.is_err() {
         tracing::warn!("not everything ended within {STOP:?}; what is committed is safe");
@@ -117,7 +120,7 @@ impl Actors {
 
     /// From the devices inwards, each awaited.
     async fn stop(self) {
-        let Self { links, commands, uplink, status: _status, buffer, .. } = self;
+        let Self { links, commands, uplink, status: _status, buffer, web: _web, .. } = self;
         report(join_all(links.values().map(|owner| owner.link.send(link::Stop))).await);
         report([commands.send(commands::Stop).await]);
         if let Some((_, uplink)) = uplink {

@@ -136,7 +136,7 @@ pub fn fieldgate() -> Command {
 }
 
 /// The part of a configuration that every test has: gateway `g`, its buffer in `folder`, this broker, and
-/// reconnects that do not make the tests wait. The tables of `[mqtt]` come last, so that lines can follow.
+/// reconnects that do not make the tests wait. Nothing listens. The tables of `[mqtt]` come last, so that lines can follow.
 pub fn head(folder: &Path, broker: &Broker) -> String {
     head_at(folder, &broker.url())
 }
@@ -145,6 +145,8 @@ pub fn head(folder: &Path, broker: &Broker) -> String {
 pub fn head_at(folder: &Path, url: &str) -> String {
     format!(
         r#"
+[web]
+listen = "off"
 [gateway]
 id = "g"
 clock = "trusted"

@@ -35,6 +35,7 @@ pub mod small_disk;
 pub mod specimen;
 pub mod stocked;
 pub mod tools;
+pub mod watch;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
