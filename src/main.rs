@@ -33,6 +33,12 @@ enum Command {
     },
     /// Look into the buffer file, also while a gateway runs on it.
     Buffer(cli::buffer::Arguments),
+    /// Ask the running gateway over `web.listen`: links, devices, buffer, uplink.
+    Status {
+        /// One JSON object on stdout.
+        #[arg(long)]
+        json: bool,
+    },
     /// Serve every device of the configuration as a working fake.
     Simulate {
         /// Start a gateway on them, and end with it.
@@ -48,6 +54,7 @@ fn main() -> ExitCode {
         Command::Run => cli::run::run(&config),
         Command::Check { print, json } => cli::check::check(&config, print, json),
         Command::Buffer(arguments) => cli::buffer::buffer(&config, &arguments),
+        Command::Status { json } => cli::status::status(&config, json),
         Command::Simulate { run } => cli::simulate::simulate(&config, run),
     }
     .into()

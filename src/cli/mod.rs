@@ -11,6 +11,7 @@ pub mod check;
 mod estimate;
 pub mod run;
 pub mod simulate;
+pub mod status;
 
 /// How the program ends; systemd acts on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

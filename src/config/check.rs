@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 use super::file::Dict;
 use super::table::{Reader, Table};
 use super::{
-    BufferConfig, CommandsConfig, Config, GatewayConfig, LogConfig, LogFormat, WhenFull, devices, links,
-    mqtt, web,
+    BufferConfig, CommandsConfig, Config, GatewayConfig, LogConfig, LogFormat, WebConfig, WhenFull, devices,
+    links, mqtt, web,
 };
 use crate::clock::Clock;
 use crate::point::{ID_LENGTH, is_id};
@@ -64,6 +64,12 @@ pub(super) fn read_buffer<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> (B
     let prefix = mqtt::topic::prefix(&mut section("mqtt"), &gateway.id);
     // Without one there is a fault, and with a fault the result means nothing.
     (buffer, prefix.unwrap_or_default())
+}
+
+/// The section of who watches, whatever is wrong elsewhere.
+pub(super) fn read_web<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> WebConfig {
+    let section = root.table("web");
+    web::read(section.unwrap_or_else(|| Table::new(reader, vec!["web".to_owned()], None, Dict::new())))
 }
 
 fn gateway(mut table: Table) -> GatewayConfig {

@@ -15,7 +15,7 @@ use super::fault::{ConfigError, Fault};
 use super::file::{Dict, KeyPath, Place, Source, Value};
 use super::secret::Environment;
 use super::table::{Reader, Table};
-use super::{BufferConfig, Config, check};
+use super::{BufferConfig, Config, WebConfig, check};
 
 /// What the variables that set keys begin with.
 const PREFIX: &str = "FIELDGATE_";
@@ -86,6 +86,18 @@ pub fn load_with(
 /// What says where the buffer lies, and the first part of every topic; nothing else is looked at. Somebody who looks
 /// into the buffer need not have the secrets of the gateway.
 pub fn load_buffer(files: &[impl AsRef<Path>]) -> Result<(BufferConfig, String), ConfigError> {
+    load_part(files, check::read_buffer)
+}
+
+/// Where the gateway can be watched; nothing else is looked at. Somebody who watches need not have its other secrets.
+pub fn load_web(files: &[impl AsRef<Path>]) -> Result<WebConfig, ConfigError> {
+    load_part(files, check::read_web)
+}
+
+fn load_part<T>(
+    files: &[impl AsRef<Path>],
+    part: impl for<'r> FnOnce(&'r Reader<'r>, Table<'r>) -> T,
+) -> Result<T, ConfigError> {
     let environment = std::env::vars_os().collect();
     let read = read(files, &environment)?;
     let reader = Reader {
@@ -95,7 +107,7 @@ pub fn load_buffer(files: &[impl AsRef<Path>]) -> Result<(BufferConfig, String),
         warnings: RefCell::default(),
         effective: RefCell::default(),
     };
-    let found = check::read_buffer(&reader, Table::new(&reader, KeyPath::new(), None, read.root.clone()));
+    let found = part(&reader, Table::new(&reader, KeyPath::new(), None, read.root.clone()));
     let faults = reader.faults.take();
     if faults.is_empty() { Ok(found) } else { Err(ConfigError::new(faults)) }
 }

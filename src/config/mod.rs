@@ -30,7 +30,7 @@ mod web;
 
 pub use effective::Effective;
 pub use fault::{ConfigError, Fault};
-pub use load::{load, load_buffer, load_with};
+pub use load::{load, load_buffer, load_web, load_with};
 pub use mqtt::{
     AuthConfig, Identity, Layout, MqttConfig, ProxyConfig, Scheme, Server, TlsConfig, Verify, Version,
     WillConfig,
