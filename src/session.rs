@@ -14,6 +14,12 @@ pub struct Backoff {
 /// The largest part of a wait that chance takes away.
 const JITTER: f64 = 0.2;
 
+/// A little shorter, by chance.
+#[must_use]
+pub fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(1.0 - JITTER * fastrand::f64())
+}
+
 impl Backoff {
     /// Between these bounds.
     #[must_use]
@@ -25,7 +31,7 @@ impl Backoff {
     pub fn next_wait(&mut self) -> Duration {
         let wait = self.next;
         self.next = (wait * 2).clamp(self.min, self.max);
-        wait.mul_f64(1.0 - JITTER * fastrand::f64())
+        jittered(wait)
     }
 
     /// Nothing has failed since it last worked: the failure now is worth a warning, the next ones are not.

@@ -45,7 +45,7 @@ pub(super) async fn announce(
                 Err(error) => return error,
             };
             for delivery in deliveries {
-                if let Err(error) = confirmed(delivery.await) {
+                if let Err(error) = confirmed(delivery).await {
                     return error;
                 }
             }

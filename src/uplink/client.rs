@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::paho::{self, Answer, Delivery};
 use super::wire::Lost;
@@ -19,6 +19,15 @@ const HEADER: usize = 32;
 const HANG: Duration = Duration::from_secs(60);
 /// Longest wait for the broker's answer to a subscription, or to the end of one.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// A broker that answers pings and acknowledges nothing is left after this long: on the slowest link that carries
+/// anything, a window of publishes takes less.
+pub(super) const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
+/// The reason for leaving it.
+pub(super) fn unacknowledged() -> ClientError {
+    ClientError::Lost(format!("the broker has acknowledged nothing for {UNACKNOWLEDGED:?}"))
+}
 
 /// How a connection is made.
 #[derive(Clone, Debug)]
@@ -85,6 +94,8 @@ impl Marks {
 /// A message from the broker.
 #[derive(Debug)]
 pub(super) struct Incoming {
+    /// When.
+    pub(super) came: Instant,
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
     pub(super) retained: bool,
@@ -125,7 +136,22 @@ pub(super) struct Limits {
     pub(super) session_expiry: Option<u32>,
 }
 
+/// Below this not even the status fits.
+const LEAST_PACKET: u32 = 128;
+
 impl Limits {
+    /// A broker with which nothing can be done, in words (MQTT 5.0, 3.2.2.3.3 and 3.2.2.3.6).
+    pub(super) fn check(&self) -> Result<(), ClientError> {
+        let what = match (self.receive_maximum, self.maximum_packet_size) {
+            (Some(0), _) => "takes no publish at a time (Receive Maximum 0)".to_owned(),
+            (_, Some(most)) if most < LEAST_PACKET => {
+                format!("takes packets of {most} bytes at most, and none of this gateway is so small")
+            }
+            _ => return Ok(()),
+        };
+        Err(ClientError::Refused(format!("the broker says that it {what}; see its settings")))
+    }
+
     /// The message as the broker takes it, or its size if it is too large.
     pub(super) fn fit(&self, mut message: Outgoing) -> Result<Outgoing, usize> {
         let correlation = message.correlation.as_ref().map_or(0, |correlation| correlation.len());

@@ -1,22 +1,31 @@
 //! From nothing to a session: the brokers in turn, the way to each, CONNECT.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::client::{ClientError, Connection, Options, Outgoing};
 use super::dial::{Dialled, addresses, dial, place};
 use super::guard::Guard;
 use super::password::Splice;
 use super::session::Life;
-use super::tls::{Peer, Validity};
+use super::tls::{Peer, Validity, own_validity};
 use super::wire::Wire;
 use crate::config::{Server, Source, Version};
 use crate::status::State;
 
 /// Our own certificate's end is told so many days ahead.
 const CERTIFICATE_DAYS: i64 = 30;
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn remind(Validity { days, text, .. }: &Validity) {
+    if *days < CERTIFICATE_DAYS {
+        tracing::warn!(days, end = text, "mqtt.tls: our own certificate ends soon; renew it");
+    }
+}
 
 impl Life {
     /// One round over the brokers, from the first, and over the addresses of each.
@@ -34,7 +43,11 @@ impl Life {
             for address in addresses {
                 match self.connect_to(server, address).await {
                     Ok(connection) => {
-                        self.server = place(&server.host, server.port);
+                        let name = place(&server.host, server.port);
+                        if std::mem::replace(&mut self.server, name) != self.server {
+                            // Another broker: what the last one was told is nothing to this one.
+                            (self.announced, self.has_subscribed) = (0, false);
+                        }
                         return Ok(connection);
                     }
                     Err(ClientError::Stuck) => return Err(ClientError::Stuck),
@@ -60,7 +73,8 @@ impl Life {
             Some(auth) => Some((auth.method.clone(), auth.data.as_ref().map(read).transpose()?)),
             None => None,
         };
-        let Dialled { stream, peer } = dial(config, server, address, &self.setup.counters).await?;
+        let end = Instant::now() + config.connect_timeout;
+        let Dialled { stream, peer } = dial(config, server, address, end, &self.setup.counters).await?;
         let wire = Wire::over(stream).map_err(|error| ClientError::Unreachable(error.to_string()))?;
         let (lost, _) = watch::channel(None);
         let (will, will_delay) = self.will();
@@ -82,9 +96,19 @@ impl Life {
             will,
             will_delay,
         };
-        let guard = Guard::new(config.max_packet_size, config.version == Version::V5);
+        let guard =
+            Guard::new(config.max_packet_size, config.version == Version::V5, self.client_id().to_owned());
         actix::spawn(wire.carry(lost.clone(), guard, password.map(Splice::new)));
-        let connected = self.client.connect(options).await;
+        let mut connecting = pin!(self.client.connect(options));
+        let in_time = timeout_at(end, &mut connecting).await;
+        let connected = if let Ok(connected) = in_time {
+            connected
+        } else {
+            // Cutting the wire ends it: paho sees that its socket was closed.
+            let late = format!("no answer to CONNECT within {:?}", config.connect_timeout);
+            lost.send_replace(Some(ClientError::Unreachable(late)));
+            connecting.await
+        };
         // The wire knows better why than paho, which only sees that its socket was closed.
         let connection = connected.map_err(|error| match (&error, &*lost.borrow()) {
             (ClientError::Unreachable(_) | ClientError::Lost(_), Some(reason)) => {
@@ -96,13 +120,23 @@ impl Life {
             }
             _ => error,
         })?;
-        if let Some(Peer { own: Some(Validity { days, text, .. }), .. }) = &peer
-            && *days < CERTIFICATE_DAYS
-        {
-            tracing::warn!(days, end = text, "mqtt.tls: our own certificate ends soon; renew it");
+        if let Some(Peer { own: Some(validity), .. }) = &peer {
+            remind(validity);
         }
         self.peer = peer;
         Ok(connection)
+    }
+
+    /// Looks at our own certificate once a day, for ever: a connection may last longer than it.
+    pub(super) async fn watch_certificate(&self) {
+        loop {
+            sleep(DAY).await;
+            match self.setup.config.tls.as_ref().map(own_validity) {
+                Some(Ok(Some(validity))) => remind(&validity),
+                Some(Err(error)) => tracing::warn!(%error, "the next connect will fail"),
+                Some(Ok(None)) | None => {}
+            }
+        }
     }
 
     /// The last will: the gateway's status, or what the configuration puts in its place.

@@ -9,49 +9,23 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 
 use super::Setup;
-use super::client::{Client, ClientError, Limits, Outgoing};
+use super::client::{Client, ClientError, Limits, Outgoing, UNACKNOWLEDGED, unacknowledged};
+use super::denied::Denials;
+use super::origin::Origin;
 use super::paho::delivered;
 use super::topics::Topics;
 use crate::buffer::{Ack, SetAside, Take};
-use crate::clock::uptime;
-use crate::record::{Name, Numbered, RecordKind, Topic};
+use crate::clock::Moment;
+use crate::record::{Name, Numbered, RecordKind};
 
 /// A record older than this is marked as backlog.
 const BACKLOG: Duration = Duration::from_secs(10);
-/// Records that the broker denies are sent again after this long ...
-const DENIED: Duration = Duration::from_secs(30);
-/// ... or this long when they fill half of the window and it takes others, ...
-const CROWDED: Duration = Duration::from_secs(5);
-/// ... and set aside after so many tries, if it takes others meanwhile: then these alone are the fault. While it
-/// takes none, the rights of the whole gateway are, and everything is kept.
-const DENIED_TRIES: u32 = 3;
 /// A reply on a topic that its sender chose is sent this often. Some brokers answer a forbidden topic by breaking
 /// the connection, and anybody may name one.
 const FOREIGN_TRIES: u32 = 3;
 
 /// A record and what became of its publish.
-type Delivered = (Name, Origin, Result<(), ClientError>);
-
-/// What a refusal of a record means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// On a topic of the gateway.
-    Own,
-    /// An event: none is made of its own refusal.
-    Event,
-    /// A reply on a topic that a sender chose.
-    Foreign,
-}
-
-impl Origin {
-    fn of(numbered: &Numbered) -> Self {
-        match (&numbered.record.topic, numbered.record.kind) {
-            (Topic::Response(_), _) => Self::Foreign,
-            (_, RecordKind::Event) => Self::Event,
-            _ => Self::Own,
-        }
-    }
-}
+type Delivered = (Numbered, Result<(), ClientError>);
 
 type Taking = LocalBoxFuture<'static, Option<Vec<Numbered>>>;
 
@@ -66,9 +40,10 @@ pub(super) struct Drain<'a> {
     newest: Name,
     /// The newest record sent without the mark of a delay.
     live: Name,
-    /// Since when the broker denies records, and which.
-    denied: Option<Instant>,
-    denials: BTreeMap<Name, (Origin, String)>,
+    /// What the broker denies.
+    pub(super) denials: Denials,
+    /// When the last acknowledgement came, or the first of what is out went.
+    progress: Instant,
     /// Records that this connection brought to the broker.
     delivered: u64,
     /// Replies out on topics that their senders chose.
@@ -97,8 +72,8 @@ impl<'a> Drain<'a> {
             window: window.max(1),
             newest,
             live: newest,
-            denied: None,
-            denials: BTreeMap::new(),
+            denials: Denials::default(),
+            progress: Instant::now(),
             delivered: 0,
             foreign: BTreeSet::new(),
             before,
@@ -112,11 +87,12 @@ impl<'a> Drain<'a> {
         let mut taking: Option<Taking> = None;
         loop {
             // What was denied keeps its place: it waits in the buffer's memory like the rest of the window.
-            let credits = self.window.saturating_sub(self.out.len() + self.denials.len());
+            let credits = self.window.saturating_sub(self.out.len() + self.denials.waiting());
             if taking.is_none() && credits > 0 {
                 let asked = self.setup.take.send(Take { limit: credits });
                 taking = Some(async move { asked.await.ok() }.boxed_local());
             }
+            let again = self.denials.again(self.window, self.delivered > 0);
             tokio::select! {
                 records = async { taking.as_mut()?.await }, if taking.is_some() => {
                     taking = None;
@@ -127,8 +103,13 @@ impl<'a> Drain<'a> {
                         return error;
                     }
                 }
-                () = sleep_until(self.again()), if self.denied.is_some() => {
-                    return ClientError::Lost("the broker denied records; they are sent again".to_owned());
+                () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
+                    if let Err(error) = self.try_again().await {
+                        return error;
+                    }
+                }
+                () = sleep_until(self.progress + UNACKNOWLEDGED), if !self.out.is_empty() => {
+                    return unacknowledged();
                 }
                 Some(done) = self.out.next(), if !self.out.is_empty() => {
                     if let Err(error) = self.acknowledge(done).await {
@@ -141,7 +122,7 @@ impl<'a> Drain<'a> {
 
     /// How often records were out when a connection ended for their sake, with this one: replies on topics of
     /// their senders, and what the broker denied. Those that were tried often enough are set aside.
-    pub(super) async fn tries(&self) -> BTreeMap<Name, u32> {
+    pub(super) async fn tries(&mut self) -> BTreeMap<Name, u32> {
         let mut tries = BTreeMap::new();
         for name in &self.foreign {
             let count = self.before.get(name).copied().unwrap_or(0) + 1;
@@ -152,21 +133,16 @@ impl<'a> Drain<'a> {
             let reason = "the broker broke each connection that it was sent on";
             self.set_aside(*name, Origin::Foreign, reason).await;
         }
-        for (name, (origin, reason)) in &self.denials {
-            let count = self.before.get(name).copied().unwrap_or(0) + 1;
-            if count < DENIED_TRIES || self.delivered == 0 {
-                tries.insert(*name, count);
-                continue;
-            }
-            self.set_aside(*name, *origin, reason).await;
-        }
         tries
     }
 
-    /// When what was denied is tried again.
-    fn again(&self) -> Instant {
-        let is_crowded = self.delivered > 0 && self.denials.len() >= self.window.div_ceil(2);
-        self.denied.unwrap_or_else(Instant::now) + if is_crowded { CROWDED } else { DENIED }
+    /// Sends one record of each denied topic again; what was denied too often is set aside.
+    async fn try_again(&mut self) -> Result<(), ClientError> {
+        for (numbered, reason) in self.denials.give_up(self.delivered > 0) {
+            self.set_aside(numbered.name, Origin::of(&numbered), &reason).await;
+        }
+        let again = self.denials.try_again();
+        self.send(again).await
     }
 
     /// Waits for the acknowledgements of what is out.
@@ -179,49 +155,74 @@ impl<'a> Drain<'a> {
     }
 
     async fn publish(&mut self, records: Vec<Numbered>) -> Result<(), ClientError> {
-        let now = uptime();
-        let (mut names, mut messages) = (Vec::new(), Vec::new());
-        for numbered in &records {
-            let message = self.message(numbered, now);
+        let mut free = Vec::with_capacity(records.len());
+        for numbered in records {
+            let topic = self.topics.of(&numbered.record.topic);
+            if self.denials.is_barred(&topic) {
+                let reason = "the broker denied what came before it on its topic";
+                self.set_aside(numbered.name, Origin::of(&numbered), reason).await;
+            } else {
+                free.extend(self.denials.hold(&topic, numbered));
+            }
+        }
+        self.send(free).await
+    }
+
+    async fn send(&mut self, records: Vec<Numbered>) -> Result<(), ClientError> {
+        let now = self.setup.clock.now();
+        let (mut fitting, mut messages) = (Vec::new(), Vec::new());
+        for numbered in records {
+            let message = self.message(&numbered, now);
             match self.limits.fit(message) {
                 Ok(message) => {
-                    names.push((numbered.name, Origin::of(numbered)));
+                    fitting.push(numbered);
                     messages.push(message);
                 }
                 Err(size) => {
                     let reason = format!("its {size} bytes are more than the broker takes");
-                    self.set_aside(numbered.name, Origin::of(numbered), &reason).await;
+                    self.set_aside(numbered.name, Origin::of(&numbered), &reason).await;
                 }
             }
         }
+        if self.out.is_empty() {
+            self.progress = Instant::now();
+        }
         let deliveries = self.client.publish(messages).await?;
-        self.setup.counters.published.add(u64::try_from(names.len()).unwrap_or(0));
-        for ((name, origin), delivery) in names.into_iter().zip(deliveries) {
-            if origin == Origin::Foreign {
-                self.foreign.insert(name);
+        self.setup.counters.published.add(u64::try_from(fitting.len()).unwrap_or(0));
+        for (numbered, delivery) in fitting.into_iter().zip(deliveries) {
+            if Origin::of(&numbered) == Origin::Foreign {
+                self.foreign.insert(numbered.name);
             }
-            self.out.push(async move { (name, origin, delivered(delivery.await)) }.boxed());
+            self.out.push(async move { (numbered, delivered(delivery.await)) }.boxed());
         }
         Ok(())
     }
 
     /// `backlog` marks what was delayed: older than ten seconds, made before this connection, or overtaken by a
     /// newer record, so that what bears no mark is in order.
-    fn message(&mut self, numbered: &Numbered, now: i64) -> Outgoing {
-        let age = u128::try_from(now - numbered.record.made.uptime).unwrap_or(0);
+    fn message(&mut self, numbered: &Numbered, now: Moment) -> Outgoing {
+        let made = numbered.record.made;
+        let age = u128::try_from(now.uptime - made.uptime).unwrap_or(0);
         let is_overtaken = numbered.record.kind != RecordKind::Reply && numbered.name < self.live;
         let is_backlog = numbered.name <= self.newest || age > BACKLOG.as_millis() || is_overtaken;
         if !is_backlog && numbered.record.kind != RecordKind::Reply {
             self.live = numbered.name;
         }
         let config = &self.setup.config;
-        let expires = config.message_expiry.filter(|_| numbered.record.kind == RecordKind::Readings);
+        let is_reading = numbered.record.kind == RecordKind::Readings;
+        // It counts from when the reading was made, as if it had left at once; no less than a second is left.
+        let left = |expiry: Duration| {
+            let is_known = made.synced && now.synced;
+            let age = u64::try_from(now.wall.millis() - made.wall.millis()).ok().filter(|_| is_known);
+            expiry.saturating_sub(Duration::from_millis(age.unwrap_or(0))).max(Duration::from_secs(1))
+        };
         Outgoing {
             topic: self.topics.of(&numbered.record.topic),
             payload: numbered.payload(is_backlog),
-            qos: config.qos,
-            retain: config.retain_readings && numbered.record.kind == RecordKind::Readings,
-            expiry: expires,
+            // A loss that no event tells could never be known, so only readings may go without acknowledgement.
+            qos: if is_reading { config.qos } else { config.qos.max(1) },
+            retain: config.retain_readings && is_reading,
+            expiry: config.message_expiry.filter(|_| is_reading).map(left),
             correlation: numbered.record.correlation.clone(),
             marks: self.topics.marks(),
         }
@@ -229,35 +230,34 @@ impl<'a> Drain<'a> {
 
     /// Tells the buffer of this acknowledgement and of all others that are there already.
     async fn acknowledge(&mut self, first: Delivered) -> Result<(), ClientError> {
-        let mut names = Vec::new();
+        let (mut names, mut released) = (Vec::new(), Vec::new());
         let mut failed = None;
         let mut next = Some(first);
-        while let Some((name, origin, result)) = next {
-            if result.is_ok() {
-                self.foreign.remove(&name);
-            }
-            if let Err(ClientError::Denied(_)) = result {
-                self.setup.counters.denied.count();
-            }
+        self.progress = Instant::now();
+        while let Some((numbered, result)) = next {
+            let (name, origin) = (numbered.name, Origin::of(&numbered));
             match result {
                 Ok(()) => {
                     self.delivered += 1;
                     self.setup.counters.acknowledged.count();
+                    self.foreign.remove(&name);
+                    released.extend(self.denials.allow(&self.topics.of(&numbered.record.topic)));
                     names.push(name);
                 }
                 Err(ClientError::Unwanted(reason)) => self.set_aside(name, origin, &reason).await,
                 // Anybody may name a topic for his reply that the gateway must not use: that must not stop the rest.
                 Err(ClientError::Denied(reason)) if origin == Origin::Foreign => {
+                    self.setup.counters.denied.count();
                     self.foreign.remove(&name);
                     self.set_aside(name, origin, &reason).await;
                 }
                 // Rights come back: the record stays out, keeps its place in the window, and is tried again.
                 Err(ClientError::Denied(reason)) => {
-                    if self.denied.is_none() {
-                        tracing::error!(reason, "the broker denies records; they wait");
+                    self.setup.counters.denied.count();
+                    let topic = self.topics.of(&numbered.record.topic);
+                    if self.denials.deny(&topic, numbered, reason.clone()) {
+                        tracing::error!(reason, topic, "the broker denies records; they wait");
                     }
-                    self.denied.get_or_insert_with(Instant::now);
-                    self.denials.insert(name, (origin, reason));
                 }
                 Err(error) => failed = Some(error),
             }
@@ -266,7 +266,11 @@ impl<'a> Drain<'a> {
         if !names.is_empty() && self.setup.ack.send(Ack(names)).await.is_err() {
             failed = Some(ClientError::Lost("the buffer is gone".to_owned()));
         }
-        failed.map_or(Ok(()), Err)
+        match failed {
+            Some(error) => Err(error),
+            None if released.is_empty() => Ok(()),
+            None => self.send(released).await,
+        }
     }
 
     /// The broker will never take this record: it is kept apart, and an event says so. A refused event is told in

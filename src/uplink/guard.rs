@@ -2,6 +2,7 @@
 //! text, keeps a packet of any size in memory, and knows no AUTH.
 
 use super::client::ClientError;
+use super::paho::parting;
 
 /// A length has at most so many bytes (MQTT 5.0, 1.5.5).
 const LENGTH: usize = 4;
@@ -9,6 +10,7 @@ const LENGTH: usize = 4;
 const PUBLISH: u8 = 3;
 const SUBACK: u8 = 9;
 const UNSUBACK: u8 = 11;
+const DISCONNECT: u8 = 14;
 const AUTH: u8 = 15;
 
 /// A packet's first byte, what follows its length, and its length in all.
@@ -18,19 +20,27 @@ type Packet<'p> = (u8, &'p [u8], usize);
 #[derive(Debug)]
 pub(super) struct Guard {
     pending: Vec<u8>,
+    /// Nothing is whole before so many bytes are there.
+    needed: usize,
     /// Largest packet.
     most: usize,
     is_v5: bool,
+    /// Ours, for the words when another takes the session over.
+    client_id: String,
 }
 
 impl Guard {
-    pub(super) fn new(most: u32, is_v5: bool) -> Self {
-        Self { pending: Vec::new(), most: usize::try_from(most).unwrap_or(usize::MAX), is_v5 }
+    pub(super) fn new(most: u32, is_v5: bool, client_id: String) -> Self {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        Self { pending: Vec::new(), needed: 0, most, is_v5, client_id }
     }
 
     /// Takes bytes; gives the whole packets among all that came.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> Result<Vec<u8>, ClientError> {
         self.pending.extend_from_slice(bytes);
+        if self.pending.len() < self.needed {
+            return Ok(Vec::new());
+        }
         let mut end = 0;
         while let Some(rest) = self.pending.get(end..)
             && let Some((head, body, length)) = self.packet(rest)?
@@ -38,19 +48,30 @@ impl Guard {
             self.judge(head, body)?;
             end += length;
         }
+        if end == 0 {
+            // A large packet comes in thousands of pieces: it is not copied with each.
+            self.needed = self.length(&self.pending)?.map_or(0, |(_, whole)| whole);
+            return Ok(Vec::new());
+        }
+        self.needed = 0;
         let rest = self.pending.split_off(end);
         Ok(std::mem::replace(&mut self.pending, rest))
     }
 
     /// The first packet: its first byte, what follows its length, and its length in all.
     fn packet<'p>(&self, bytes: &'p [u8]) -> Result<Option<Packet<'p>>, ClientError> {
-        let Some((&head, rest)) = bytes.split_first() else { return Ok(None) };
-        let Some((length, used)) = number(rest)? else { return Ok(None) };
+        let Some((start, whole)) = self.length(bytes)? else { return Ok(None) };
+        let head = bytes.first().copied().unwrap_or_default();
+        Ok(bytes.get(start..whole).map(|body| (head, body, whole)))
+    }
+
+    /// Where the body of the first packet begins and ends, once its length is there.
+    fn length(&self, bytes: &[u8]) -> Result<Option<(usize, usize)>, ClientError> {
+        let Some(Some((length, used))) = bytes.get(1..).map(number).transpose()? else { return Ok(None) };
         if length > self.most {
             return Err(lost(&format!("sent a packet of {length} bytes, more than mqtt.max_packet_size")));
         }
-        let whole = 1 + used + length;
-        Ok(bytes.get(1 + used..whole).map(|body| (head, body, whole)))
+        Ok(Some((1 + used, 1 + used + length)))
     }
 
     fn judge(&self, head: u8, body: &[u8]) -> Result<(), ClientError> {
@@ -62,6 +83,8 @@ impl Guard {
             PUBLISH => {
                 self.judge_publish(head, body).ok_or_else(|| lost("sent a PUBLISH that is not well formed"))
             }
+            // It closes the connection right behind it, and paho would see the end first.
+            DISCONNECT if self.is_v5 => Err(parting(body.first().copied().unwrap_or(0), &self.client_id)),
             SUBACK if body.len() < 3 => Err(lost("sent a SUBACK without a code")),
             UNSUBACK if body.len() < 2 => Err(lost("sent an UNSUBACK that is not well formed")),
             0 => Err(lost("sent a packet of no known type")),
@@ -156,7 +179,7 @@ mod tests {
             (vec![0x30, 0xff, 0xff, 0xff, 0xff], "no end"),
             (vec![0x00, 0], "type"),
         ] {
-            let error = Guard::new(1000, true).pass(&bytes).unwrap_err().to_string();
+            let error = Guard::new(1000, true, String::new()).pass(&bytes).unwrap_err().to_string();
             assert!(error.contains(part), "{bytes:x?}: {error}");
         }
     }
@@ -165,7 +188,7 @@ mod tests {
         #[test]
         fn good_packets_pass_as_they_are_however_they_are_cut(cuts in prop::collection::vec(1..20_usize, 0..30)) {
             let all = [&[0x20, 3, 0, 0, 0][..], &publish("straße/1".as_bytes(), b"k"), &[0xd0, 0], &[0x40, 2, 0, 1]].concat();
-            let mut guard = Guard::new(1000, true);
+            let mut guard = Guard::new(1000, true, String::new());
             let (mut rest, mut passed) = (&all[..], Vec::new());
             for cut in cuts.into_iter().chain([all.len()]) {
                 let (piece, after) = rest.split_at(cut.min(rest.len()));
@@ -177,7 +200,7 @@ mod tests {
 
         #[test]
         fn nothing_makes_it_panic_or_keep_more_than_one_packet(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            let mut guard = Guard::new(50, true);
+            let mut guard = Guard::new(50, true, String::new());
             if guard.pass(&bytes).is_ok() {
                 prop_assert!(guard.pending.len() <= 50 + 1 + LENGTH);
             }

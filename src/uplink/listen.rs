@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use super::Setup;
-use super::client::{ClientError, Incoming, Limits};
+use super::client::{Incoming, Limits};
 use super::topics::{Inbound, Topics, is_response_topic};
 use crate::commands::Received;
 use crate::record::Topic;
@@ -16,56 +16,72 @@ const MARKER_WAIT: Duration = Duration::from_secs(30);
 
 /// The gateway's mark to itself after a connect with a session. What comes before it may have waited in the
 /// broker for days.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Marker {
-    payload: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+    /// What came after this is believed without it.
     until: Instant,
+    /// Its absence was told.
+    is_missed: bool,
 }
 
 impl Marker {
     pub(super) fn new(payload: Vec<u8>) -> Self {
-        Self { payload, until: Instant::now() + MARKER_WAIT }
+        Self { payload, until: Instant::now() + MARKER_WAIT, is_missed: false }
     }
 }
 
-/// Passes commands on until the connection fails.
-pub(super) async fn listen(
-    setup: &Setup,
-    topics: &Topics,
-    limits: &Limits,
-    mut inbox: mpsc::Receiver<Incoming>,
-    mut marker: Option<Marker>,
-) -> ClientError {
-    let mut has_told = false;
-    while let Some(message) = inbox.recv().await {
-        if marker.as_ref().is_some_and(|marker| marker.until <= Instant::now()) {
-            tracing::warn!("the broker did not return the gateway's mark; is the marker topic allowed?");
-            marker = None;
-        }
-        let inbound = topics.parse(&message.topic);
-        let (topic, identifiers) = (&message.topic, &message.identifiers);
-        if inbound.as_ref().is_some_and(|inbound| !topics.is_wanted(inbound, identifiers, limits)) {
-            if has_told {
-                tracing::debug!(topic, ?identifiers, "not by a subscription of ours");
-            } else {
-                tracing::warn!(
-                    topic,
-                    ?identifiers,
-                    "a message by a subscription that is not ours is not taken; has another program used our client id?"
-                );
+/// What listens on one connection.
+pub(super) struct Listener {
+    pub(super) setup: Setup,
+    pub(super) topics: Topics,
+    pub(super) limits: Limits,
+    pub(super) inbox: mpsc::Receiver<Incoming>,
+    pub(super) marker: Option<Marker>,
+    /// Messages by subscriptions that are not ours.
+    pub(super) strange: u64,
+}
+
+impl Listener {
+    /// Passes commands on until the connection ends, and then those that have come by then: the broker was told
+    /// that they arrived and sends them to nobody else.
+    pub(super) async fn run(mut self, mut ended: watch::Receiver<bool>) {
+        loop {
+            let missed = self.marker.as_ref().filter(|marker| !marker.is_missed).map(|marker| marker.until);
+            tokio::select! {
+                biased;
+                message = self.inbox.recv() => match message {
+                    Some(message) => self.take(message).await,
+                    None => return,
+                },
+                _ = ended.wait_for(|ended| *ended) => break,
+                () = sleep_until(missed.unwrap_or_else(Instant::now)), if missed.is_some() => self.miss(),
             }
-            has_told = true;
-            continue;
+        }
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(message).await;
+        }
+    }
+
+    fn miss(&mut self) {
+        tracing::warn!("the broker did not return the gateway's mark; is the marker topic allowed?");
+        if let Some(marker) = &mut self.marker {
+            marker.is_missed = true;
+        }
+    }
+
+    async fn take(&mut self, message: Incoming) {
+        // Judged by when it came: it may have waited here while the connection was greeted.
+        self.marker.take_if(|marker| marker.until <= message.came);
+        let inbound = self.topics.parse(&message.topic);
+        if inbound.as_ref().is_some_and(|inbound| !self.is_wanted(inbound, &message)) {
+            return;
         }
         match inbound {
             None => tracing::debug!(topic = message.topic, "a message for nobody"),
-            Some(Inbound::Marker) => {
-                if marker.as_ref().is_some_and(|marker| marker.payload == message.payload) {
-                    marker = None;
-                }
-            }
+            Some(Inbound::Marker) => drop(self.marker.take_if(|marker| marker.payload == message.payload)),
             Some(Inbound::Command(device)) => {
-                let Some(commands) = &setup.commands else { continue };
+                let Some(commands) = &self.setup.commands else { return };
                 let response = message.response_topic.filter(|topic| is_response_topic(topic));
                 let received = Received {
                     reply: response.map_or_else(|| Topic::Reply(device.clone()), Topic::Response),
@@ -73,7 +89,8 @@ pub(super) async fn listen(
                     payload: message.payload,
                     correlation: message.correlation,
                     is_retained: message.retained,
-                    may_be_old: marker.is_some(),
+                    // What another member of the group left behind may be of any age, whatever our own mark says.
+                    may_be_old: self.marker.is_some() || self.topics.is_shared(),
                     expires: message.expires,
                 };
                 if let Err(error) = commands.send(received).await {
@@ -82,5 +99,23 @@ pub(super) async fn listen(
             }
         }
     }
-    ClientError::Lost("the client is gone".to_owned())
+
+    /// It came by a subscription of ours.
+    fn is_wanted(&mut self, inbound: &Inbound, message: &Incoming) -> bool {
+        let (topic, identifiers) = (&message.topic, &message.identifiers);
+        if self.topics.is_wanted(inbound, identifiers, &self.limits) {
+            return true;
+        }
+        self.strange += 1;
+        if self.strange == 1 {
+            tracing::warn!(
+                topic,
+                ?identifiers,
+                "a message by a subscription that is not ours is not taken; has another program used our client id?"
+            );
+        } else {
+            tracing::debug!(topic, ?identifiers, count = self.strange, "not by a subscription of ours");
+        }
+        false
+    }
 }

@@ -22,10 +22,12 @@ use crate::status::{ReportUplink, Watch};
 mod announce;
 mod client;
 mod connect;
+mod denied;
 mod dial;
 mod drain;
 mod guard;
 mod listen;
+mod origin;
 mod paho;
 mod password;
 mod presence;
@@ -139,6 +141,7 @@ async fn run(setup: Setup, mut stop: watch::Receiver<Option<Stop>>) {
         marks: 0,
         backoff: Backoff::new(setup.config.reconnect_min, setup.config.reconnect_max),
         tries: BTreeMap::new(),
+        denials: denied::Denials::default(),
         outage: None,
         server: String::new(),
         peer: None,
@@ -146,6 +149,8 @@ async fn run(setup: Setup, mut stop: watch::Receiver<Option<Stop>>) {
         assigned: None,
         refused: None,
         takeovers: 0,
+        brief: 0,
+        told: None,
         setup,
     };
     loop {

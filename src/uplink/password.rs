@@ -32,7 +32,9 @@ impl Splice {
         // What paho wrote is no CONNECT with the placeholder: it goes as it is, and the broker refuses it.
         let Some(body) = body else { return Some(self.pending.clone()) };
         let secret = self.secret.expose();
-        let mut out = vec![*head];
+        // At once as long as it gets: what grows leaves its beginnings in freed memory.
+        let mut out = Vec::with_capacity(self.pending.len() + secret.len());
+        out.push(*head);
         write_number(&mut out, body.len() + 2 + secret.len());
         out.extend_from_slice(body);
         out.extend_from_slice(&u16::try_from(secret.len()).unwrap_or(u16::MAX).to_be_bytes());

@@ -97,7 +97,7 @@ impl Life {
             self.limits.fit(message).inspect_err(told).ok()
         });
         for delivery in self.client.publish(fitting.collect()).await? {
-            confirmed(delivery.await)?;
+            confirmed(delivery).await?;
         }
         Ok(())
     }

@@ -22,14 +22,21 @@ pub(super) async fn tunnel(
     let target = place(&server.host, server.port);
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
     if let Some(username) = &proxy.username {
-        let mut credentials = format!("{username}:").into_bytes();
-        if let Some(password) = &proxy.password {
-            let secret = password.read().map_err(ClientError::Refused)?;
-            credentials.extend_from_slice(secret.expose());
-        }
-        let line = format!("Proxy-Authorization: Basic {}\r\n", BASE64_STANDARD.encode(&credentials));
-        zeroize::Zeroize::zeroize(&mut credentials);
+        let secret = proxy
+            .password
+            .as_ref()
+            .map(|password| password.read().map_err(ClientError::Refused))
+            .transpose()?;
+        let secret = secret.as_ref().map_or(&[][..], |secret| secret.expose());
+        let mut credentials = [username.as_bytes(), b":", secret].concat();
+        let mut line = BASE64_STANDARD.encode(&credentials);
+        // At once as long as it gets: what grows leaves its beginnings in freed memory.
+        request.reserve_exact(line.len() + 64);
+        request.extend_from_slice(b"Proxy-Authorization: Basic ");
         request.extend_from_slice(line.as_bytes());
+        request.extend_from_slice(b"\r\n");
+        zeroize::Zeroize::zeroize(&mut credentials);
+        zeroize::Zeroize::zeroize(&mut line);
     }
     request.extend_from_slice(b"\r\n");
     let sent = stream.write_all(&request).await;

@@ -81,6 +81,11 @@ pub(super) async fn encrypt(
     Ok((Box::new(stream), peer))
 }
 
+/// How long our own certificate is good, as it lies on the disk now.
+pub(super) fn own_validity(config: &TlsConfig) -> Result<Option<Validity>, ClientError> {
+    prepare(config).map(|(_, own)| own)
+}
+
 fn protocol(ssl: &SslRef) -> String {
     let cipher = ssl.current_cipher().map_or("", openssl::ssl::SslCipherRef::name);
     format!("{} {cipher}", ssl.version_str())

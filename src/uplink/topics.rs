@@ -73,6 +73,11 @@ impl Topics {
         }
     }
 
+    /// Commands are shared among the gateways of a group.
+    pub(super) fn is_shared(&self) -> bool {
+        self.group.is_some()
+    }
+
     /// What every publish bears.
     pub(super) fn marks(&self) -> Option<Arc<Marks>> {
         self.marks.clone()

@@ -10,6 +10,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::client::ClientError;
 use super::dial::{Boxed, place};
+use super::wire::broken;
 use crate::config::{MqttConfig, Server};
 
 /// Bytes on their way into or out of frames.
@@ -41,6 +42,11 @@ pub(super) async fn open(stream: Boxed, config: &MqttConfig, server: &Server) ->
             ClientError::Refused(format!("{name}: the WebSocket is refused: HTTP {}", answer.status()))
         }
         Error::Http(answer) => failed(&format!("HTTP {}; see the path in mqtt.url", answer.status())),
+        // With TLS 1.3 a refused certificate shows here.
+        Error::Io(error) => match broken(error) {
+            ClientError::Refused(what) => ClientError::Refused(format!("{name}: {what}")),
+            _ => failed(error),
+        },
         other => failed(other),
     })?;
     let (near, far) = duplex(BUFFER);

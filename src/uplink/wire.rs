@@ -103,7 +103,7 @@ impl Wire {
 }
 
 /// With TLS 1.3 a broker tells only after the handshake that it does not take our certificate (RFC 8446, 4.4.2).
-fn broken(error: &io::Error) -> ClientError {
+pub(super) fn broken(error: &io::Error) -> ClientError {
     let text = error.to_string();
     match text.split_once("alert") {
         Some((_, alert)) => {

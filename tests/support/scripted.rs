@@ -59,7 +59,12 @@ struct State {
 impl Scripted {
     /// One that listens on a free port of loopback until it is dropped.
     pub fn start(script: Script) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at(0, script)
+    }
+
+    /// One on this port.
+    pub fn start_at(port: u16, script: Script) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = listener.local_addr().unwrap().port();
         PORTS.lock().unwrap().push(port);
         let state = Arc::new(Mutex::new(State { script, ..State::default() }));

@@ -21,6 +21,20 @@ pub(super) fn refusal(text: &str, code: mqtt::ReasonCode) -> ClientError {
     ClientError::Refused(format!("the broker says: {text}; see {keys}"))
 }
 
+/// Why the broker ends the connection, by the code of its DISCONNECT (MQTT 5.0, 3.14.2.1).
+pub(in crate::uplink) fn parting(code: u8, client_id: &str) -> ClientError {
+    let reason = mqtt::ReasonCode::from(u32::from(code));
+    match reason {
+        mqtt::ReasonCode::SessionTakenOver => ClientError::TakenOver(client_id.to_owned()),
+        // These stay until somebody mends them.
+        mqtt::ReasonCode::NotAuthorized
+        | mqtt::ReasonCode::AdministrativeAction
+        | mqtt::ReasonCode::UseAnotherServer
+        | mqtt::ReasonCode::ServerMoved => ClientError::Refused(format!("it said: {reason}")),
+        other => ClientError::Lost(format!("the broker said: {other}")),
+    }
+}
+
 /// The code of MQTT 5 that means the same.
 pub(super) fn same(code: mqtt::ConnectReturnCode) -> mqtt::ReasonCode {
     use mqtt::ConnectReturnCode as Old;

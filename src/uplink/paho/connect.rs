@@ -48,19 +48,6 @@ pub(super) fn connect(
             refused.fetch_add(1, Ordering::Relaxed);
         }
     });
-    let (disconnected, client_id) = (lost_sender.clone(), options.client_id.clone());
-    client.set_disconnected_callback(move |_, _, reason| {
-        let reason = match reason {
-            mqtt::ReasonCode::SessionTakenOver => ClientError::TakenOver(client_id.clone()),
-            // These stay until somebody mends them.
-            mqtt::ReasonCode::NotAuthorized
-            | mqtt::ReasonCode::AdministrativeAction
-            | mqtt::ReasonCode::UseAnotherServer
-            | mqtt::ReasonCode::ServerMoved => ClientError::Refused(format!("it said: {reason}")),
-            other => ClientError::Lost(format!("the broker said: {other}")),
-        };
-        disconnected.send_replace(Some(reason));
-    });
     client.set_connection_lost_callback(move |_| {
         lost_sender.send_if_modified(|lost| {
             let is_first = lost.is_none();

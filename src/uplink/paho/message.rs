@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paho_mqtt as mqtt;
+use tokio::time::Instant;
 
 use crate::command;
 use crate::config::Version;
@@ -66,6 +67,7 @@ pub(super) fn incoming(message: &mqtt::Message) -> Incoming {
     // Enough to see that it is too long; a broker may send 256 MB.
     let payload = message.payload().get(..=command::MAX_LENGTH).unwrap_or(message.payload());
     Incoming {
+        came: Instant::now(),
         topic: message.topic().to_owned(),
         payload: payload.to_vec(),
         retained: message.retained(),

@@ -10,8 +10,9 @@ use std::sync::{Arc, mpsc as thread_mpsc};
 use std::time::Duration;
 
 use paho_mqtt as mqtt;
+use tokio::time::timeout;
 
-use super::client::{Call, ClientError};
+use super::client::{Call, ClientError, UNACKNOWLEDGED, unacknowledged};
 use crate::config::Version;
 
 mod connack;
@@ -19,6 +20,7 @@ mod connect;
 mod message;
 mod subscribe;
 
+pub(super) use connack::parting;
 use connect::connect;
 use message::outgoing;
 use subscribe::{subscribe, unsubscribe};
@@ -51,7 +53,8 @@ pub(super) fn delivered(result: mqtt::Result<()>) -> Result<(), ClientError> {
 }
 
 /// The same for a message that is no record: that it was not taken is told, and nothing more.
-pub(super) fn confirmed(result: mqtt::Result<()>) -> Result<(), ClientError> {
+pub(super) async fn confirmed(delivery: Delivery) -> Result<(), ClientError> {
+    let result = timeout(UNACKNOWLEDGED, delivery).await.map_err(|_| unacknowledged())?;
     match delivered(result) {
         Err(error @ (ClientError::Denied(_) | ClientError::Unwanted(_))) => {
             tracing::error!(%error, "a status or mark was not taken");
