@@ -216,12 +216,6 @@ fn only_what_the_broker_can_is_subscribed_to() {
             true,
         ),
         (
-            vec![SHARED, 0],
-            group,
-            vec!["fieldgate/g/command", "fieldgate/g/+/command", "fieldgate/g/marker"],
-            true,
-        ),
-        (
             vec![WILDCARDS, 0, IDENTIFIERS, 0],
             "",
             vec!["fieldgate/g/command", "fieldgate/g/small/command", "fieldgate/g/marker"],
@@ -265,6 +259,29 @@ fn the_session_is_as_long_as_the_broker_says() {
     broker.set(|script| script.session_present = false);
     broker.cut();
     broker.wait("SUBSCRIBE again", LIMIT, |packets| subscribed(packets, 3).then_some(()));
+}
+
+#[test]
+fn commands_of_a_group_are_not_taken_where_nothing_is_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    let (broker, mut gateway) = start(folder.path(), vec![SHARED, 0], "shared_subscription = \"north\"\n");
+    wait_readings(&broker, 1);
+    let line = gateway.process().wait_line("no commands will come", LIMIT);
+    assert!(line.contains("ERROR") && line.contains("mqtt.shared_subscription"), "{line}");
+    let is_subscribed = broker.packets().iter().any(|packet| packet.kind() == 8);
+    assert!(!is_subscribed, "each gateway of the group would run every command");
+}
+
+#[test]
+fn a_refused_mark_is_no_refusal_of_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Scripted::start(Script { suback: vec![("/marker", 0x87)], ..Script::default() });
+    let mut gateway =
+        Gateway::run(folder.path(), &format!("{}{DEVICE}", head_at(folder.path(), &broker.url())));
+    wait_readings(&broker, 1);
+    gateway.process().wait_line("the gateway's own mark", LIMIT);
+    let uplink = uplink(&broker, "s-1");
+    assert_eq!(uplink["commands"], "subscribed", "{uplink}");
 }
 
 #[test]

@@ -201,6 +201,14 @@ pub(super) struct Subscription {
     pub(super) identifier: Option<u32>,
 }
 
+/// A subscription that the broker refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) filter: String,
+    /// Its reason code, in words where paho has them.
+    pub(super) code: String,
+}
+
 /// What the thread is asked.
 pub(super) enum Call {
     Connect(Box<Options>, oneshot::Sender<Result<Connection, ClientError>>),
@@ -242,21 +250,22 @@ impl Client {
         self.ask(HANG, |answer| Call::Publish(messages, answer)).await
     }
 
-    pub(super) async fn subscribe(&self, subscriptions: Vec<Subscription>) -> Result<(), ClientError> {
+    /// Subscribes, and gives what the broker refuses.
+    pub(super) async fn subscribe(
+        &self,
+        subscriptions: Vec<Subscription>,
+    ) -> Result<Vec<Refused>, ClientError> {
         // A SUBSCRIBE bears one identifier for all its filters (MQTT 5.0, 3.8.2.1.2).
         let one = |a: &Subscription, b: &Subscription| a.identifier == b.identifier;
         let packets: Vec<Vec<Subscription>> = subscriptions.chunk_by(one).map(<[_]>::to_vec).collect();
         let asked = packets.clone();
         // The thread does not wait for the broker: it may be asked to connect again before an answer comes.
         let answers = self.ask(HANG, |answer| Call::Subscribe(asked, answer)).await?;
-        let mut result = Ok(());
+        let mut refused = Vec::new();
         for (packet, answer) in packets.iter().zip(answers) {
-            match paho::subscribed(packet, timeout(ANSWER, answer).await.map_err(|_| silent())?) {
-                Err(error @ ClientError::Denied(_)) => result = result.and(Err(error)),
-                other => other?,
-            }
+            refused.extend(paho::subscribed(packet, timeout(ANSWER, answer).await.map_err(|_| silent())?)?);
         }
-        result
+        Ok(refused)
     }
 
     /// Ends subscriptions; one that there is not is no error.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::client::ClientError;
+use super::client::{ClientError, Refused};
 use super::session::Life;
 use crate::buffer::{Recall, Remember};
 
@@ -24,19 +24,20 @@ impl Life {
         let filters: BTreeSet<String> = wanted.iter().map(|wanted| wanted.filter.clone()).collect();
         let before = self.before().await;
         let is_subscribed = session_present && self.has_subscribed;
+        if self.setup.commands.is_some() && wanted.is_empty() {
+            // Each gateway of the group would run every command.
+            tracing::error!(
+                "no commands will come: the broker has no shared subscriptions; see mqtt.shared_subscription"
+            );
+            self.refused = Some("the broker has no shared subscriptions".to_owned());
+            self.tell(session_present).await;
+        }
         if !is_subscribed && !wanted.is_empty() {
             // Before the broker knows of them, so that none is forgotten by a crash in between.
             self.keep(before.union(&filters).cloned().collect()).await;
-            match self.client.subscribe(wanted).await {
-                Ok(()) => self.has_subscribed = true,
-                // Readings do not depend on it.
-                Err(error @ ClientError::Denied(_)) => {
-                    tracing::error!(%error, "no commands will come");
-                    self.refused = Some(error.to_string());
-                    self.tell(session_present).await;
-                }
-                Err(error) => return Err(error),
-            }
+            let refused = self.client.subscribe(wanted).await?;
+            self.has_subscribed = refused.is_empty();
+            self.complain(refused, session_present).await;
         }
         let stale: Vec<String> = before.difference(&filters).cloned().collect();
         if !stale.is_empty() && session_present {
@@ -45,6 +46,28 @@ impl Life {
         }
         self.keep(filters).await;
         Ok(())
+    }
+
+    /// Readings do not depend on subscriptions: what is refused is told, and the connection goes on.
+    async fn complain(&mut self, refused: Vec<Refused>, session_present: bool) {
+        let marker = self.topics.marker();
+        let mut commands = Vec::new();
+        for Refused { filter, code } in refused {
+            if filter == marker {
+                tracing::warn!(filter, code, "the broker refuses the subscription to the gateway's own mark");
+            } else {
+                tracing::error!(
+                    filter,
+                    code,
+                    "no commands will come this way: the broker refuses it; see its access rules"
+                );
+                commands.push(format!("subscription to {filter}: {code}"));
+            }
+        }
+        if !commands.is_empty() {
+            self.refused = Some(commands.join("; "));
+            self.tell(session_present).await;
+        }
     }
 
     /// The filters that the session may still have.

@@ -129,11 +129,14 @@ impl Topics {
     #[must_use]
     pub(super) fn subscriptions(&self, limits: &Limits) -> Vec<Subscription> {
         let prefix = &self.prefix;
+        if self.is_shared() && limits.shared_unavailable {
+            return Vec::new();
+        }
         let command = |filter: String, all: &str| Subscription {
             identifier: self.identifier(all, limits),
-            filter: self.shared(&filter, limits),
+            filter: self.shared(&filter),
             // A shared subscription must not ask for it (MQTT 5.0, 3.8.3.1).
-            no_local: self.group(limits).is_none(),
+            no_local: !self.is_shared(),
             retained: true,
         };
         let [own, all] = [format!("{prefix}/command"), format!("{prefix}/+/command")];
@@ -172,17 +175,13 @@ impl Topics {
         if limits.identifiers_unavailable {
             return None;
         }
-        let filter = if filter == self.marker() { filter.to_owned() } else { self.shared(filter, limits) };
+        let filter = if filter == self.marker() { filter.to_owned() } else { self.shared(filter) };
         let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(filter).into();
         Some((u32::from_be_bytes([a, b, c, d]) & LARGEST_IDENTIFIER).max(1))
     }
 
-    fn group(&self, limits: &Limits) -> Option<&str> {
-        self.group.as_deref().filter(|_| !limits.shared_unavailable)
-    }
-
-    fn shared(&self, filter: &str, limits: &Limits) -> String {
-        self.group(limits).map_or_else(|| filter.to_owned(), |group| format!("$share/{group}/{filter}"))
+    fn shared(&self, filter: &str) -> String {
+        self.group.as_ref().map_or_else(|| filter.to_owned(), |group| format!("$share/{group}/{filter}"))
     }
 
     /// What a message on `topic` is for; `None` when it is for nobody here.
@@ -236,7 +235,7 @@ mod tests {
         assert_eq!(filters(&topics, &all), ["$share/g/p/command", "$share/g/p/+/command", "p/marker"]);
         assert!(topics.subscriptions(&all).iter().all(|subscription| !subscription.no_local));
         let none = Limits { shared_unavailable: true, ..Limits::default() };
-        assert_eq!(filters(&topics, &none), ["p/command", "p/+/command", "p/marker"]);
+        assert!(filters(&topics, &none).is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use paho_mqtt as mqtt;
 use super::Answer;
 use super::message::push;
 use crate::config::Version;
-use crate::uplink::client::{ClientError, Subscription};
+use crate::uplink::client::{ClientError, Refused, Subscription};
 
 pub(super) fn subscribe(
     client: &mqtt::AsyncClient,
@@ -42,24 +42,21 @@ pub(super) fn subscribe(
 pub(in crate::uplink) fn subscribed(
     subscriptions: &[Subscription],
     answer: mqtt::Result<mqtt::ServerResponse>,
-) -> Result<(), ClientError> {
-    let response = answer.map_err(|error| match (error, subscriptions) {
+) -> Result<Vec<Refused>, ClientError> {
+    let refused =
+        |subscription: &Subscription, code: String| Refused { filter: subscription.filter.clone(), code };
+    let response = match (answer, subscriptions) {
+        (Ok(response), _) => response,
         // A refusal of the only filter comes as an error.
-        (mqtt::Error::ReasonCode(code, _), [only]) => {
-            ClientError::Denied(format!("subscription to {}: {code}", only.filter))
-        }
-        (error, _) => ClientError::Lost(error.to_string()),
-    })?;
+        (Err(mqtt::Error::ReasonCode(code, _)), [only]) => return Ok(vec![refused(only, code.to_string())]),
+        (Err(error), _) => return Err(ClientError::Lost(error.to_string())),
+    };
     let granted = response.subscribe_many_response().unwrap_or_default();
     if granted.len() < subscriptions.len() {
         return Err(ClientError::Lost("the broker did not answer every subscription".to_owned()));
     }
-    match subscriptions.iter().zip(granted).find(|(_, granted)| *granted >= 0x80) {
-        Some((subscription, code)) => {
-            Err(ClientError::Denied(format!("subscription to {}, code {code}", subscription.filter)))
-        }
-        None => Ok(()),
-    }
+    let answers = subscriptions.iter().zip(granted).filter(|(_, granted)| *granted >= 0x80);
+    Ok(answers.map(|(subscription, code)| refused(subscription, format!("code {code}"))).collect())
 }
 
 pub(super) fn unsubscribe(client: &mqtt::AsyncClient, filters: &[String]) -> Answer {
