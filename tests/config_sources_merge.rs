@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use fieldgate::config::{Config, Effective, Environment, Transport, Version, load_with};
+use fieldgate::config::{Config, Effective, Environment, Medium, Transport, Version, load_with};
 use fieldgate::point::Protocol;
 use tempfile::TempDir;
 
@@ -100,7 +100,7 @@ fn an_id_with_a_dash_is_reached_by_the_environment() {
         folder(&[("a.toml", &format!("{BROKER}[links.plc-1]\ndriver = 'modbus-tcp'\naddress = 'far'"))]);
     let (config, _) = load(&folder, &["a.toml"], &[("FIELDGATE_LINKS__PLC_1__ADDRESS", "127.0.0.1:1502")]);
     assert_eq!(config.links.len(), 1);
-    let Transport::ModbusTcp { host, port } = &config.links[0].transport else {
+    let Transport::Modbus { medium: Medium::Tcp { host, port }, .. } = &config.links[0].transport else {
         panic!("{:?}", config.links[0].transport);
     };
     assert_eq!((host.as_str(), *port), ("127.0.0.1", 1502));

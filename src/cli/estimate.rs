@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::config::{LinkConfig, SerialLine, Transport};
+use crate::config::{LinkConfig, Medium, SerialLine, Transport};
 use crate::drivers::{self, Request};
 use crate::point::{Device, Protocol};
 
@@ -61,9 +61,9 @@ pub(super) fn estimate(link: &LinkConfig, devices: &[&Device]) -> Load {
 
 fn basis(transport: &Transport) -> String {
     match transport {
-        Transport::ModbusTcp { .. } => "estimated at 5 ms a request".to_owned(),
-        Transport::ModbusRtu { line } => {
-            format!("at {} baud, without the time the devices need to answer", line.baud_rate)
+        Transport::Modbus { medium: Medium::Tcp { .. }, .. } => "estimated at 5 ms a request".to_owned(),
+        Transport::Modbus { medium: Medium::Line(serial), .. } => {
+            format!("at {} baud, without the time the devices need to answer", serial.baud_rate)
         }
         Transport::Serial { line, .. } => {
             format!("at {} baud, with answers of {TEXT_ANSWER} bytes", line.baud_rate)
@@ -74,11 +74,11 @@ fn basis(transport: &Transport) -> String {
 
 fn time_of(link: &LinkConfig, request: &Request) -> Duration {
     match &link.transport {
-        Transport::ModbusTcp { .. } => TCP_REQUEST + link.pause,
-        Transport::ModbusRtu { line } => {
+        Transport::Modbus { medium: Medium::Tcp { .. }, .. } => TCP_REQUEST + link.pause,
+        Transport::Modbus { medium: Medium::Line(serial), .. } => {
             let bytes = RTU_REQUEST + RTU_ANSWER + data_bytes(request);
             // Before the request and before its answer the line is silent.
-            on_line(line, bytes) + silence(line) * 2 + link.pause
+            on_line(serial, bytes) + silence(serial) * 2 + link.pause
         }
         Transport::Serial { line, .. } => match &request.device.protocol {
             Protocol::Text { request: Some(request), .. } => {

@@ -20,7 +20,7 @@ use self::terminal::{Scratch, Terminal};
 use self::text::Talker;
 use self::unit::Unit;
 use super::Exit;
-use crate::config::{self, Config, LinkConfig, Transport};
+use crate::config::{self, Config, LinkConfig, Medium, Transport};
 use crate::point::{Device, Protocol};
 
 mod fill;
@@ -149,10 +149,12 @@ impl Served<'_> {
         let devices: Vec<&Device> =
             self.config.devices.iter().filter(|device| device.link == link.id).collect();
         let place = match &link.transport {
-            Transport::ModbusTcp { host, port } => self.modbus_tcp(link, host, *port, &devices).await?,
-            Transport::ModbusRtu { line } => {
+            Transport::Modbus { medium: Medium::Tcp { host, port }, .. } => {
+                self.modbus_tcp(link, host, *port, &devices).await?
+            }
+            Transport::Modbus { medium: Medium::Line(serial), .. } => {
                 let answering = Line::new(units(&devices), true);
-                let terminal = self.terminal(link, &line.path)?;
+                let terminal = self.terminal(link, &serial.path)?;
                 let place = terminal.path().display().to_string();
                 self.tasks.spawn(terminal.serve_rtu(answering));
                 place

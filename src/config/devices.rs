@@ -9,7 +9,7 @@ use super::links::Link;
 use super::points;
 use super::table::Table;
 use super::templates::Templates;
-use super::{LinkConfig, Transport};
+use super::{LinkConfig, Medium, Transport};
 use crate::point::{Device, DeviceId, LinkId, Order, Pattern, Protocol};
 
 /// Most registers of one read (Modbus Application Protocol V1.1b3, 6.3).
@@ -125,7 +125,7 @@ fn link<'l>(table: &mut Table, links: &'l BTreeMap<String, Link>) -> Option<(&'l
 }
 
 fn protocol(table: &mut Table, transport: &Transport) -> Option<Protocol> {
-    let modbus = matches!(transport, Transport::ModbusTcp { .. } | Transport::ModbusRtu { .. });
+    let modbus = matches!(transport, Transport::Modbus { .. });
     if !modbus {
         for key in MODBUS_KEYS {
             table.refuse(key, "{key} belongs to a device on a Modbus link", "remove it");
@@ -137,8 +137,8 @@ fn protocol(table: &mut Table, transport: &Transport) -> Option<Protocol> {
         }
     }
     match transport {
-        Transport::ModbusTcp { .. } => modbus_unit(table, 0, 255),
-        Transport::ModbusRtu { .. } => modbus_unit(table, 1, 247),
+        Transport::Modbus { medium: Medium::Tcp { .. }, .. } => modbus_unit(table, 0, 255),
+        Transport::Modbus { medium: Medium::Line(_), .. } => modbus_unit(table, 1, 247),
         Transport::Serial { .. } => {
             without_address(table);
             text(table)

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::table::Table;
-use super::{Frame, LinkConfig, Parity, SerialLine, Transport};
+use super::{Frame, Framing, LinkConfig, Medium, Parity, SerialLine, Transport};
 use crate::point::LinkId;
 
 /// A link as it was read.
@@ -79,10 +79,10 @@ pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
 /// What a link owns alone, comparable, and the key that says so.
 fn place_of(transport: &Transport) -> Option<(&'static str, String)> {
     match transport {
-        Transport::ModbusTcp { host, port } => {
+        Transport::Modbus { medium: Medium::Tcp { host, port }, .. } => {
             Some(("address", format!("{host}:{port}").to_ascii_lowercase()))
         }
-        Transport::ModbusRtu { line } | Transport::Serial { line, .. } => {
+        Transport::Modbus { medium: Medium::Line(line), .. } | Transport::Serial { line, .. } => {
             // Two names in /dev/serial may be one device.
             let path = fs::canonicalize(&line.path).unwrap_or_else(|_| line.path.clone());
             Some(("path", path.to_string_lossy().into_owned()))
@@ -125,14 +125,18 @@ fn transport(table: &mut Table) -> Option<Transport> {
                 table.fault("address", "{key} does not name a host, with or without a port", HELP);
                 return None;
             };
-            Some(Transport::ModbusTcp { host, port })
+            Some(Transport::Modbus {
+                framing: Framing::Tcp,
+                medium: Medium::Tcp { host, port },
+                backup: None,
+            })
         }
         Driver::ModbusRtu => {
             let line = line(table);
             if line.as_ref().is_some_and(|line| line.data_bits != 8) {
                 table.fault("data_bits", "{key} must be 8 for Modbus RTU", "remove it");
             }
-            Some(Transport::ModbusRtu { line: line? })
+            Some(Transport::Modbus { framing: Framing::Rtu, medium: Medium::Line(line?), backup: None })
         }
         Driver::Serial => {
             let line = line(table);

@@ -157,17 +157,14 @@ pub struct LinkConfig {
 /// `links.ID.driver` with the keys that belong to it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Transport {
-    /// `modbus-tcp`
-    ModbusTcp {
-        /// Host name or address.
-        host: String,
-        /// Port.
-        port: u16,
-    },
-    /// `modbus-rtu`
-    ModbusRtu {
-        /// The serial line.
-        line: SerialLine,
+    /// `modbus-tcp`, `modbus-rtu`
+    Modbus {
+        /// How requests and answers become bytes.
+        framing: Framing,
+        /// What carries them.
+        medium: Medium,
+        /// Host and port that take over when nobody answers at the first; only with [`Medium::Tcp`].
+        backup: Option<(String, u16)>,
     },
     /// `serial`
     Serial {
@@ -178,6 +175,31 @@ pub enum Transport {
     },
     /// `simulator`
     Simulator,
+}
+
+/// How a Modbus request becomes bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// With a transaction id (MODBUS Messaging on TCP/IP V1.0b, 3.1).
+    Tcp,
+    /// Binary with a CRC (Modbus over Serial Line V1.02, 2.5.1).
+    Rtu,
+    /// Hexadecimal with an LRC (Modbus over Serial Line V1.02, 2.5.2).
+    Ascii,
+}
+
+/// What carries Modbus frames.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Medium {
+    /// A TCP connection.
+    Tcp {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A serial line.
+    Line(SerialLine),
 }
 
 /// A serial line and its settings.

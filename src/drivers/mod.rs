@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::config::{LinkConfig, Transport};
+use crate::config::{LinkConfig, Medium, Transport};
 use crate::point::{Device, Raw, Reason, Sample};
 
 pub mod modbus;
@@ -97,8 +97,12 @@ impl DriverError {
 #[must_use]
 pub fn create(link: &LinkConfig) -> Box<dyn Driver> {
     match &link.transport {
-        Transport::ModbusTcp { host, port } => Box::new(modbus::Modbus::tcp(host.clone(), *port)),
-        Transport::ModbusRtu { line } => Box::new(modbus::Modbus::rtu(line.clone())),
+        Transport::Modbus { medium: Medium::Tcp { host, port }, .. } => {
+            Box::new(modbus::Modbus::tcp(host.clone(), *port))
+        }
+        Transport::Modbus { medium: Medium::Line(serial), .. } => {
+            Box::new(modbus::Modbus::rtu(serial.clone()))
+        }
         Transport::Serial { line, frame } => Box::new(serial::Serial::new(line.clone(), frame.clone())),
         Transport::Simulator => Box::new(simulator::Simulator::default()),
     }
