@@ -15,6 +15,7 @@ mod encode;
 mod exact;
 #[cfg(test)]
 mod fixtures;
+mod mask;
 mod pattern;
 #[cfg(test)]
 mod properties;
@@ -22,6 +23,7 @@ mod properties;
 mod tests;
 
 pub use encode::{EncodeError, encode};
+pub use mask::{is_same, mask};
 
 /// Reads the raw data of a point.
 ///

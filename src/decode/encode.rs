@@ -23,9 +23,9 @@ pub enum EncodeError {
 ///   its raw number.
 /// - Limits, the type's own range, and for whole-number types a whole step of `scale` are required; a
 ///   sentinel cannot be written.
-/// - A `bool` gives `Raw::Bit`, except for a register without `bit`, which becomes 0 or 1. All else
-///   gives `Raw::Words` as long as the type's registers. A point with `bits` gives its field in place
-///   and 0 everywhere else: whoever writes it has to keep the other bits.
+/// - A `bool` of a register gives its bit in place (without `bit`, the register becomes 0 or 1), any other
+///   `bool` gives `Raw::Bit`. All else gives `Raw::Words` as long as the type's registers. What the point
+///   does not own (see [`super::mask`]) is 0: whoever writes it has to keep those bits.
 pub fn encode(point: &Point, value: &Value) -> Result<Raw, EncodeError> {
     match (point.kind, value) {
         (Kind::Bool, Value::Bool(on)) => Ok(switch(point, *on)),
@@ -53,8 +53,9 @@ pub fn encode(point: &Point, value: &Value) -> Result<Raw, EncodeError> {
 
 fn switch(point: &Point, on: bool) -> Raw {
     match point.address {
-        Address::Register { area, bit: None, .. } if !area.is_bits() => {
-            Raw::Words(pattern::to_words(point.kind, point.order, on.into()))
+        Address::Register { area, bit, .. } if !area.is_bits() => {
+            let whole = u64::from(on).checked_shl(bit.unwrap_or(0).into()).unwrap_or(0);
+            Raw::Words(pattern::to_words(point.kind, point.order, whole))
         }
         _ => Raw::Bit(on),
     }

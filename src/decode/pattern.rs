@@ -24,7 +24,7 @@ pub(super) fn is_signed(kind: Kind) -> bool {
 }
 
 /// The low `width` bits set.
-fn mask(width: u32) -> u64 {
+pub(super) fn mask(width: u32) -> u64 {
     u64::MAX.checked_shr(64 - width.min(64)).unwrap_or(0)
 }
 

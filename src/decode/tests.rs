@@ -129,7 +129,8 @@ fn bits_and_names() {
     alarm.address = Address::Register { area: Area::Holding, number: 20, bit: Some(3) };
     assert_eq!(decode(&alarm, &words(&[0x0800])), Ok(Value::Bool(true)));
     assert_eq!(decode(&alarm, &words(&[0x0008])), Ok(Value::Bool(false)));
-    assert_eq!(encode(&alarm, &Value::Bool(true)), Ok(Raw::Bit(true)));
+    assert_eq!(encode(&alarm, &Value::Bool(true)), Ok(words(&[0x0800])));
+    assert_eq!(encode(&alarm, &Value::Bool(false)), Ok(words(&[0])));
 }
 
 #[test]

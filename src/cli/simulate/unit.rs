@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rust_decimal::Decimal;
 use tokio_modbus::{ExceptionCode, Request, Response};
 
 use super::wave::{self, Wave};
 use crate::address::{Address, Area};
-use crate::decode::encode;
-use crate::point::{Kind, Point, Raw, Value};
+use crate::decode::{encode, mask};
+use crate::point::{Point, Raw, Value};
 
 /// Most registers and most bits of one read (Modbus Application Protocol V1.1b3, 6.1 and 6.3).
 const MOST_REGISTERS: u16 = 125;
@@ -48,7 +47,7 @@ impl Unit {
             for place in number..=number.saturating_add(count.saturating_sub(1)) {
                 unit.cells.entry((area, place)).or_default();
             }
-            let mask = mask(point);
+            let mask = mask(point).to_vec();
             if !point.writable {
                 let wave = Wave::new(point, index);
                 unit.moving.push(Moving { point: point.clone(), mask, wave });
@@ -98,7 +97,7 @@ impl Unit {
         Ok(())
     }
 
-    /// Answers functions 1 to 6, 15 and 16; what does not exist is exception 2.
+    /// Answers functions 1 to 6, 15, 16, 22 and 23; what does not exist is exception 2.
     pub(super) fn answer(&mut self, request: &Request<'_>) -> Result<Response, ExceptionCode> {
         let bits = |cells: Vec<u16>| cells.into_iter().map(|cell| cell != 0).collect();
         let quantity = |count: usize| u16::try_from(count).map_err(|_| ExceptionCode::IllegalDataValue);
@@ -132,6 +131,18 @@ impl Unit {
                 self.write(Area::Holding, *start, words)?;
                 Response::WriteMultipleRegisters(*start, quantity(words.len())?)
             }
+            Request::MaskWriteRegister(place, and, or) => {
+                let [word] = self.read(Area::Holding, *place, 1, 1)?[..] else {
+                    return Err(ExceptionCode::IllegalDataAddress);
+                };
+                self.write(Area::Holding, *place, &[(word & and) | (or & !and)])?;
+                Response::MaskWriteRegister(*place, *and, *or)
+            }
+            Request::ReadWriteMultipleRegisters(start, count, place, words) => {
+                self.write(Area::Holding, *place, words)?;
+                let words = self.read(Area::Holding, *start, *count, MOST_REGISTERS)?;
+                Response::ReadWriteMultipleRegisters(words)
+            }
             _ => return Err(ExceptionCode::IllegalFunction),
         })
     }
@@ -139,12 +150,11 @@ impl Unit {
 
 /// Puts a value into its cells, and leaves the bits alone that are not its own.
 fn put(cells: &mut BTreeMap<(Area, u16), u16>, point: &Point, mask: &[u16], value: &Value) {
-    let Address::Register { area, number, bit } = point.address else {
+    let Address::Register { area, number, .. } = point.address else {
         return;
     };
     let words: Vec<u16> = match encode(point, value) {
-        Ok(Raw::Bit(on)) if area.is_bits() => vec![on.into()],
-        Ok(Raw::Bit(on)) => vec![if on { bit_mask(point, bit) } else { 0 }],
+        Ok(Raw::Bit(on)) => vec![on.into()],
         Ok(Raw::Words(words)) => words.to_vec(),
         // A sentinel in the middle of the range: the value before stays.
         Ok(_) | Err(_) => return,
@@ -156,45 +166,12 @@ fn put(cells: &mut BTreeMap<(Area, u16), u16>, point: &Point, mask: &[u16], valu
     }
 }
 
-fn bit_mask(point: &Point, bit: Option<u8>) -> u16 {
-    let word = 1_u16.checked_shl(bit.unwrap_or(0).into()).unwrap_or(0);
-    if point.order.swaps_bytes() { word.swap_bytes() } else { word }
-}
-
-/// The bits of its registers that a point owns.
-fn mask(point: &Point) -> Vec<u16> {
-    let whole = vec![u16::MAX; point.kind.registers().into()];
-    let (low, high) = match (point.kind, point.bits, &point.address) {
-        (Kind::Bool, _, Address::Register { bit: Some(bit), .. }) => {
-            return vec![bit_mask(point, Some(*bit))];
-        }
-        (_, Some(bits), _) => bits,
-        (Kind::I8 | Kind::U8, None, _) => (0, 7),
-        (Kind::I24 | Kind::U24, None, _) => (0, 23),
-        _ => return whole,
-    };
-    let field = Point {
-        bits: Some((low, high)),
-        scale: Decimal::ONE,
-        offset: Decimal::ZERO,
-        min: None,
-        max: None,
-        invalid: Vec::new(),
-        values: BTreeMap::new(),
-        ..point.clone()
-    };
-    let ones = (1_i128 << (high.saturating_sub(low).min(63) + 1)) - 1;
-    match encode(&field, &Value::Int(ones)) {
-        Ok(Raw::Words(words)) => words.to_vec(),
-        _ => whole,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::decode::decode;
-    use crate::point::{Order, PointId};
+    use crate::point::{Kind, Order, PointId};
+    use rust_decimal::Decimal;
 
     fn point(kind: Kind, number: u16, bit: Option<u8>, bits: Option<(u8, u8)>) -> Point {
         Point {
