@@ -128,6 +128,8 @@ pub fn value(json: &Json) -> Option<Value> {
 pub enum Outcome {
     /// It was done; what the device says.
     Succeeded(Vec<(PointId, Value)>),
+    /// It was sent to all, and nobody confirms that.
+    Sent(Vec<(PointId, Value)>),
     /// The gateway's own answer.
     Answered(Json),
     /// It was tried on the link.
@@ -155,7 +157,7 @@ impl Outcome {
     #[must_use]
     pub fn status(&self) -> &'static str {
         match self {
-            Self::Succeeded(_) | Self::Answered(_) => "succeeded",
+            Self::Succeeded(_) | Self::Sent(_) | Self::Answered(_) => "succeeded",
             Self::Failed { .. } => "failed",
             Self::Rejected { .. } => "rejected",
             Self::Expired(_) => "expired",
@@ -166,7 +168,7 @@ impl Outcome {
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         match self {
-            Self::Succeeded(_) | Self::Answered(_) => None,
+            Self::Succeeded(_) | Self::Sent(_) | Self::Answered(_) => None,
             Self::Failed { code, .. } => Some(code),
             Self::Rejected { code, .. } => Some(code),
             Self::Expired(_) => Some("expired"),
@@ -184,7 +186,7 @@ impl Outcome {
         }
         body = body.with("status", self.status());
         let (error, values) = match self {
-            Self::Succeeded(values) => (None, Some(values)),
+            Self::Succeeded(values) | Self::Sent(values) => (None, Some(values)),
             Self::Answered(json) => return body.with("values", json).with_time(made),
             Self::Failed { code, message, values } => {
                 (Some((code.as_str(), message)), Some(values).filter(|values| !values.is_empty()))
@@ -197,6 +199,9 @@ impl Outcome {
                 let members = values.iter().map(|(point, value)| (point.as_str(), value));
                 record::object(out, members, |out, value| value.write_json(out));
             });
+        }
+        if matches!(self, Self::Sent(_)) {
+            body = body.with("verified", &false);
         }
         if let Some((code, message)) = error {
             body = body.with("error", &serde_json::json!({ "code": code, "message": message }));

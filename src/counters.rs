@@ -117,7 +117,7 @@ impl CommandCounters {
     /// A command ended.
     pub fn count(&self, outcome: &Outcome) {
         let counter = match outcome {
-            Outcome::Succeeded(_) | Outcome::Answered(_) => &self.succeeded,
+            Outcome::Succeeded(_) | Outcome::Sent(_) | Outcome::Answered(_) => &self.succeeded,
             Outcome::Failed { .. } => &self.failed,
             Outcome::Rejected { .. } => &self.rejected,
             Outcome::Expired(_) => &self.expired,

@@ -97,8 +97,18 @@ pub struct Device {
     pub poll_interval: Duration,
     /// How long one request may take before it counts as a time-out.
     pub patience: Duration,
+    /// Rest of the link before each request to it.
+    pub pause: Duration,
     /// Its points, in the order of the configuration.
     pub points: Vec<Point>,
+}
+
+impl Device {
+    /// It can be written and never answers.
+    #[must_use]
+    pub fn is_broadcast(&self) -> bool {
+        matches!(self.protocol, Protocol::Modbus { broadcast: true, .. })
+    }
 }
 
 /// How one device is spoken to.
@@ -110,6 +120,10 @@ pub enum Protocol {
         unit: u8,
         /// Most registers in one read, 1 to 125 (Modbus Application Protocol V1.1b3, 6.3).
         max_registers: u16,
+        /// Stands for every unit of its bus (unit 0): it obeys and never answers.
+        broadcast: bool,
+        /// It knows function 23: writes and reads back in one request.
+        read_write: bool,
     },
     /// A device that sends text frames.
     Text {

@@ -136,7 +136,7 @@ fn numbers_are_exact_and_points_keep_their_order() {
     );
     let (config, _) = load(&folder(&[("a.toml", &text)]), &["a.toml"], &[]);
     let device = &config.devices[0];
-    assert!(matches!(device.protocol, Protocol::Modbus { unit: 7, max_registers: 125 }));
+    assert!(matches!(device.protocol, Protocol::Modbus { unit: 7, max_registers: 125, .. }));
     assert_eq!(device.patience, Duration::from_millis(500));
     let ids: Vec<_> = device.points.iter().map(|point| point.id.as_str()).collect();
     assert_eq!(ids, ["z", "a", "m"]);

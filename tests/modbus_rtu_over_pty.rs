@@ -85,52 +85,6 @@ async fn every_area_is_read_and_written() {
     assert_eq!(refused, Err(DriverError::Refused(2)));
 }
 
-/// Polls single registers of many addresses for which a unit answers late at random.
-async fn poll_late_unit(peer: &mut Peer, polls: u16) -> (u32, u32) {
-    peer.tell("mode 1 late 0.2 0.02 0.25");
-    let mut driver = open(peer).await;
-    let (mut good, mut wrong) = (0, 0);
-    for n in 0..polls {
-        let number = 100 + n * 7 % 1000;
-        let device = match n % 8 {
-            6 => device(1, &[(Area::Input, number, Kind::U16)]),
-            7 => device(1, &[(Area::Holding, number, Kind::U32)]),
-            _ => one(1, number),
-        };
-        let expected = match n % 8 {
-            6 => words(&[number ^ 0xFFFF]),
-            7 => words(&[number, number + 1]),
-            _ => words(&[number]),
-        };
-        match poll(&mut driver, &device, within(60)).await {
-            Ok(raws) if raws == [expected] => good += 1,
-            Ok(_) => wrong += 1,
-            Err(DriverError::Timeout) => {}
-            Err(other) => panic!("{other}"),
-        }
-    }
-    assert!(driver.counters().unwrap().skipped > 0, "no late answer was skipped");
-    // In time again, a few polls clear what is left.
-    peer.tell("mode 1 ok");
-    for attempt in 0.. {
-        assert!(attempt < 30, "good values do not come back");
-        if poll(&mut driver, &one(1, 4711), within(2000)).await == Ok(vec![words(&[4711])]) {
-            break;
-        }
-    }
-    (good, wrong)
-}
-
-#[tokio::test]
-async fn late_rtu_reply_never_becomes_another_points_value() {
-    let mut peer = Peer::start("rtu_fake.py", &[]);
-    let (good, wrong) = poll_late_unit(&mut peer, 400).await;
-    let stats = peer.tell("stats");
-    let late: u32 = stats.split(' ').nth(1).unwrap().parse().unwrap();
-    assert!(late > 20 && good > 50, "the peer was too kind or too slow: {late} late, {good} good");
-    assert_eq!(wrong, 0, "with {late} late answers and {good} good values");
-}
-
 #[tokio::test]
 async fn a_cancelled_exchange_leaves_nothing_to_be_believed() {
     let mut peer = Peer::start("rtu_fake.py", &[]);

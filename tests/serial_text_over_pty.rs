@@ -79,6 +79,7 @@ impl Scale {
             },
             timeout: PATIENCE,
             pause: Duration::ZERO,
+            pause_after_connect: Duration::ZERO,
         })
     }
 
@@ -117,6 +118,7 @@ fn device(request: Option<&str>) -> Arc<Device> {
         },
         poll_interval: Duration::from_secs(1),
         patience: PATIENCE,
+        pause: Duration::ZERO,
         points: vec![point("status", Kind::String { length: 2 }), point("weight", Kind::F64)],
     })
 }

@@ -55,6 +55,10 @@ pub(super) fn judge(
         return Err(rejected("unknown-device", format!("there is no device {device}")));
     };
     let task = match command.action.as_str() {
+        "read" | "poll" if target.device.is_broadcast() => {
+            let message = format!("{device} stands for every unit of its link: it knows write only");
+            return Err(rejected("unknown-action", message));
+        }
         "write" => write(target, command)?,
         "read" => read(target, command)?,
         "poll" => Task::Poll,

@@ -94,7 +94,7 @@ impl Setup {
         let result = target.link.send(execute).await.unwrap_or_else(|_| TaskError::Stopping.into());
         // A device that was not asked leaves the id free: the command may be sent again.
         let keep = !matches!(result.error, Some(TaskError::Busy(_) | TaskError::Stopping));
-        let outcome = outcome(result);
+        let outcome = outcome(result, target.device.is_broadcast());
         tracing::info!(
             device = %target.device.id, command = command.id, action = command.action, "{}", outcome.status()
         );
@@ -239,10 +239,10 @@ fn record(received: &Received, body: Arc<[u8]>, made: Moment) -> Record {
 }
 
 /// What a task's result means to the sender.
-fn outcome(result: TaskResult) -> Outcome {
+fn outcome(result: TaskResult, is_broadcast: bool) -> Outcome {
     let TaskResult { values, error } = result;
     let Some(error) = error else {
-        return Outcome::Succeeded(values);
+        return if is_broadcast { Outcome::Sent(values) } else { Outcome::Succeeded(values) };
     };
     let message = error.to_string();
     let code = match error {

@@ -9,17 +9,13 @@ use super::links::Link;
 use super::points;
 use super::table::Table;
 use super::templates::Templates;
-use super::{LinkConfig, Medium, Transport};
+use super::{LinkConfig, Transport, modbus};
 use crate::point::{Device, DeviceId, LinkId, Order, Pattern, Protocol};
-
-/// Most registers of one read (Modbus Application Protocol V1.1b3, 6.3).
-const MOST_REGISTERS: u16 = 125;
 
 /// Longest request of a text device, in bytes.
 const LONGEST_REQUEST: usize = 256;
 
 /// Keys that depend on the driver.
-const MODBUS_KEYS: [&str; 1] = ["max_registers"];
 const TEXT_KEYS: [&str; 2] = ["request", "decode"];
 
 pub(super) fn read(
@@ -59,13 +55,15 @@ fn device(
     let link = link(&mut table, links);
     let Some((link, enabled)) = link.map(|(link, used)| (link, enabled && used)) else {
         // Nothing can be said about the keys that depend on the driver.
-        table.forget(&MODBUS_KEYS);
+        table.forget(&modbus::DEVICE_KEYS);
+        table.forget(&["pause"]);
         table.forget(&TEXT_KEYS);
         table.forget(&["address", "points"]);
         table.finish();
         return None;
     };
     let protocol = protocol(&mut table, &link.transport);
+    let pause = table.duration("pause", Duration::ZERO..=Duration::from_secs(60), link.pause);
     let mut points = Vec::new();
     let tables = table.tables("points");
     if tables.is_empty() {
@@ -92,6 +90,7 @@ fn device(
         protocol,
         poll_interval,
         patience,
+        pause,
         points,
     };
     Some((device, enabled))
@@ -125,9 +124,8 @@ fn link<'l>(table: &mut Table, links: &'l BTreeMap<String, Link>) -> Option<(&'l
 }
 
 fn protocol(table: &mut Table, transport: &Transport) -> Option<Protocol> {
-    let modbus = matches!(transport, Transport::Modbus { .. });
-    if !modbus {
-        for key in MODBUS_KEYS {
+    if !matches!(transport, Transport::Modbus { .. }) {
+        for key in modbus::DEVICE_KEYS {
             table.refuse(key, "{key} belongs to a device on a Modbus link", "remove it");
         }
     }
@@ -137,8 +135,7 @@ fn protocol(table: &mut Table, transport: &Transport) -> Option<Protocol> {
         }
     }
     match transport {
-        Transport::Modbus { medium: Medium::Tcp { .. }, .. } => modbus_unit(table, 0, 255),
-        Transport::Modbus { medium: Medium::Line(_), .. } => modbus_unit(table, 1, 247),
+        Transport::Modbus { framing, .. } => modbus::unit(table, *framing),
         Transport::Serial { .. } => {
             without_address(table);
             text(table)
@@ -154,24 +151,6 @@ fn without_address(table: &mut Table) {
     if table.text_or_number("address").is_some() {
         table.reader.warn(format!("{} has no effect on this link", table.name("address")));
     }
-}
-
-fn modbus_unit(table: &mut Table, low: u8, high: u8) -> Option<Protocol> {
-    let help = format!("write the unit id, {low} to {high}, such as address = 1");
-    if !table.has("address") {
-        table.fault("address", "{key} is missing: a Modbus device needs its unit", help.clone());
-    }
-    let unit = table.text_or_number("address");
-    let max_registers = table.whole("max_registers", 1..=MOST_REGISTERS).unwrap_or(MOST_REGISTERS);
-    table.note("max_registers", max_registers.into());
-    let unit = unit?;
-    let digits = !unit.is_empty() && unit.bytes().all(|b| b.is_ascii_digit());
-    let parsed = unit.parse().ok().filter(|unit| digits && (low..=high).contains(unit));
-    let Some(unit) = parsed else {
-        table.fault("address", &format!("{{key}} must be a unit id of {low} to {high} on this link"), help);
-        return None;
-    };
-    Some(Protocol::Modbus { unit, max_registers })
 }
 
 const DECODE: &str =

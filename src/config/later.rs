@@ -3,15 +3,12 @@
 
 /// Section, depth of the table the key stands in (1: the section itself), keys.
 const KEYS: [(&str, usize, &[&str]); 5] = [
-    ("links", 2, &["usb", "pause_after_connect", "rs485", "backup"]),
+    ("links", 2, &["usb", "rs485"]),
     ("links", 3, &["start", "length", "length_at", "length_size", "silence", "checksum"]),
     ("devices", 2, &["align"]),
     ("devices", 3, &["json", "csv", "bytes"]),
     ("devices", 4, &["deadband", "report", "heartbeat", "poll_interval", "no_merge"]),
 ];
-
-/// Section, key, words.
-const VALUES: [(&str, &str, &[&str]); 1] = [("links", "driver", &["modbus-rtu-tcp", "modbus-ascii"])];
 
 /// Says whether a later version has this key in a table of this depth.
 pub(super) fn has_key(section: &str, depth: usize, key: &str) -> bool {
@@ -23,9 +20,5 @@ pub(super) fn has_key(section: &str, depth: usize, key: &str) -> bool {
 
 /// Says whether a later version has this word as the value of a key.
 pub(super) fn has_value(section: &str, key: &str, word: &str) -> bool {
-    if section == "links" && key == "driver" && word.starts_with("plugin:") {
-        return true;
-    }
-    let mut values = VALUES.iter();
-    values.any(|(known, of, words)| *known == section && *of == key && words.contains(&word))
+    section == "links" && key == "driver" && word.starts_with("plugin:")
 }

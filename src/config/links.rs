@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::table::Table;
-use super::{Frame, Framing, LinkConfig, Medium, Parity, SerialLine, Transport};
+use super::{Frame, LinkConfig, Medium, Parity, SerialLine, Transport, modbus};
 use crate::point::LinkId;
 
 /// A link as it was read.
@@ -18,9 +18,6 @@ pub(super) struct Link {
     pub(super) config: Option<LinkConfig>,
 }
 
-/// Port of Modbus TCP (MODBUS Messaging on TCP/IP Implementation Guide V1.0b, 4.2).
-const MODBUS_PORT: u16 = 502;
-
 /// Fastest line, as far as Linux has names for speeds.
 const FASTEST: u32 = 4_000_000;
 
@@ -29,21 +26,22 @@ const LONGEST_MARK: usize = 16;
 
 #[derive(Clone, Copy)]
 enum Driver {
-    ModbusTcp,
-    ModbusRtu,
+    Modbus(modbus::Word),
     Serial,
     Simulator,
 }
 
-const DRIVERS: [(&str, Driver); 4] = [
-    ("modbus-tcp", Driver::ModbusTcp),
-    ("modbus-rtu", Driver::ModbusRtu),
+const DRIVERS: [(&str, Driver); 6] = [
+    ("modbus-tcp", Driver::Modbus(modbus::Word::Tcp)),
+    ("modbus-rtu", Driver::Modbus(modbus::Word::Rtu)),
+    ("modbus-rtu-tcp", Driver::Modbus(modbus::Word::RtuTcp)),
+    ("modbus-ascii", Driver::Modbus(modbus::Word::Ascii)),
     ("serial", Driver::Serial),
     ("simulator", Driver::Simulator),
 ];
 
 /// Keys of one kind of link, refused with a reason on the others.
-const LINE_KEYS: [&str; 5] = ["path", "baud_rate", "parity", "data_bits", "stop_bits"];
+pub(super) const LINE_KEYS: [&str; 5] = ["path", "baud_rate", "parity", "data_bits", "stop_bits"];
 
 pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
     let mut links = BTreeMap::new();
@@ -56,6 +54,8 @@ pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
         let millis = Duration::from_millis;
         let timeout = table.duration("timeout", millis(10)..=millis(60_000), millis(500));
         let pause = table.duration("pause", Duration::ZERO..=millis(60_000), Duration::ZERO);
+        let range = Duration::ZERO..=millis(60_000);
+        let pause_after_connect = table.duration("pause_after_connect", range, Duration::ZERO);
         if let Some((key, place)) = transport.as_ref().filter(|_| enabled).and_then(place_of)
             && let Some(owner) = owners.insert(place, id.clone())
         {
@@ -70,6 +70,7 @@ pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
             transport,
             timeout,
             pause,
+            pause_after_connect,
         });
         links.insert(id, Link { enabled, config });
     }
@@ -93,16 +94,23 @@ fn place_of(transport: &Transport) -> Option<(&'static str, String)> {
 
 fn transport(table: &mut Table) -> Option<Transport> {
     if !table.has("driver") {
-        let help = "write one of `modbus-tcp`, `modbus-rtu`, `serial`, `simulator`";
+        let help = "write one of `modbus-tcp`, `modbus-rtu`, `modbus-rtu-tcp`, `modbus-ascii`, `serial`, \
+                    `simulator`";
         table.fault("driver", "{key} is missing", help);
     }
     let Some(driver) = table.choice("driver", &DRIVERS) else {
         // Without it nothing can be said about the keys that depend on it.
         table.forget(&LINE_KEYS);
         table.forget(&["address", "frame"]);
+        table.forget(&modbus::LINK_KEYS);
         return None;
     };
-    if !matches!(driver, Driver::ModbusRtu | Driver::Serial) {
+    let (takes_path, takes_address) = match driver {
+        Driver::Modbus(word) => word.takes(),
+        Driver::Serial => (true, false),
+        Driver::Simulator => (false, false),
+    };
+    if !takes_path {
         for key in LINE_KEYS {
             table.refuse(key, "{key} belongs to a serial line", "remove it, or use `modbus-rtu` or `serial`");
         }
@@ -110,34 +118,16 @@ fn transport(table: &mut Table) -> Option<Transport> {
     if !matches!(driver, Driver::Serial) {
         table.refuse("frame", "{key} belongs to a link with the driver `serial`", "remove it");
     }
-    if !matches!(driver, Driver::ModbusTcp) {
+    if !takes_address {
         let help = "remove it; a serial line has a `path`";
         table.refuse("address", "{key} belongs to a link with the driver `modbus-tcp`", help);
+        table.refuse("backup", "{key} belongs to a link with an `address`", "remove it");
+    }
+    if !matches!(driver, Driver::Modbus(word) if word.has_broadcast()) {
+        table.refuse("turnaround", "{key} belongs to a link that has broadcasts", "remove it");
     }
     match driver {
-        Driver::ModbusTcp => {
-            const HELP: &str = "write a host with or without a port, such as \"192.168.1.10\" or \"plc:502\"";
-            if !table.has("address") {
-                table.fault("address", "{key} is missing", HELP);
-            }
-            let text = table.text("address")?;
-            let Some((host, port)) = parse_host(&text, Some(MODBUS_PORT)) else {
-                table.fault("address", "{key} does not name a host, with or without a port", HELP);
-                return None;
-            };
-            Some(Transport::Modbus {
-                framing: Framing::Tcp,
-                medium: Medium::Tcp { host, port },
-                backup: None,
-            })
-        }
-        Driver::ModbusRtu => {
-            let line = line(table);
-            if line.as_ref().is_some_and(|line| line.data_bits != 8) {
-                table.fault("data_bits", "{key} must be 8 for Modbus RTU", "remove it");
-            }
-            Some(Transport::Modbus { framing: Framing::Rtu, medium: Medium::Line(line?), backup: None })
-        }
+        Driver::Modbus(word) => modbus::transport(table, word),
         Driver::Serial => {
             let line = line(table);
             let frame = frame(table);
@@ -147,7 +137,8 @@ fn transport(table: &mut Table) -> Option<Transport> {
     }
 }
 
-fn line(table: &mut Table) -> Option<SerialLine> {
+/// The keys of a serial line.
+pub(super) fn line(table: &mut Table) -> Option<SerialLine> {
     if !table.has("path") {
         table.fault("path", "{key} is missing", "write the device, such as \"/dev/ttyUSB0\"");
     }

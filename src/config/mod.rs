@@ -17,6 +17,7 @@ mod file;
 mod later;
 mod links;
 mod load;
+mod modbus;
 mod mqtt;
 mod numbers;
 mod points;
@@ -150,14 +151,16 @@ pub struct LinkConfig {
     pub transport: Transport,
     /// How long opening the link may take.
     pub timeout: Duration,
-    /// Rest between two requests.
+    /// Rest between two requests, where a device does not say otherwise.
     pub pause: Duration,
+    /// A fresh connection or port is left alone so long.
+    pub pause_after_connect: Duration,
 }
 
 /// `links.ID.driver` with the keys that belong to it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Transport {
-    /// `modbus-tcp`, `modbus-rtu`
+    /// `modbus-tcp`, `modbus-rtu`, `modbus-rtu-tcp`, `modbus-ascii`
     Modbus {
         /// How requests and answers become bytes.
         framing: Framing,
@@ -165,6 +168,8 @@ pub enum Transport {
         medium: Medium,
         /// Host and port that take over when nobody answers at the first; only with [`Medium::Tcp`].
         backup: Option<(String, u16)>,
+        /// So long nothing is sent after a broadcast.
+        turnaround: Duration,
     },
     /// `serial`
     Serial {

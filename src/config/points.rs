@@ -1,6 +1,7 @@
 //! The points of a device: `[devices.ID.points.ID]`.
 
 use super::devices::{groups, order};
+use super::modbus;
 use super::numbers::{bits, invalid, numbers, values};
 use super::table::Table;
 use crate::address::{Address, AddressError, Area, parse_modbus};
@@ -63,7 +64,7 @@ fn point(id: &str, table: &mut Table, protocol: &Protocol, device_order: Option<
         check_writable(table, protocol, address.as_ref(), bit.is_some() || bits.is_some());
     }
     let (address, kind, (scale, offset, min, max)) = (address?, kind?, numbers?);
-    Some(Point {
+    let point = Point {
         id: PointId::new(id)?,
         label,
         tags,
@@ -79,7 +80,11 @@ fn point(id: &str, table: &mut Table, protocol: &Protocol, device_order: Option<
         writable,
         min,
         max,
-    })
+    };
+    if matches!(protocol, Protocol::Modbus { broadcast: true, .. }) {
+        modbus::check_broadcast(table, &point);
+    }
+    Some(point)
 }
 
 fn kind(table: &mut Table, protocol: &Protocol) -> Option<Kind> {
@@ -204,9 +209,8 @@ fn check_place(table: &Table, area: Area, number: u16, kind: Kind, bit: Option<u
 }
 
 fn check_writable(table: &Table, protocol: &Protocol, address: Option<&Address>, part: bool) {
-    if part {
-        let help = "remove writable, or write the whole register by a point of its own";
-        table.fault("writable", "{key} with bit or bits is not in this version yet", help);
+    if part && !matches!(protocol, Protocol::Modbus { .. }) {
+        table.fault("writable", "{key} with bits goes with Modbus registers only", "remove writable or bits");
     }
     match (protocol, address) {
         (Protocol::Modbus { .. }, Some(Address::Register { area, .. })) if !area.is_writable() => {

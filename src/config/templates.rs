@@ -7,7 +7,7 @@ use super::load;
 use super::table::Table;
 
 /// What a device may say, `template` apart; for a template that no device reads.
-const DEVICE_KEYS: [&str; 11] = [
+const DEVICE_KEYS: [&str; 13] = [
     "enabled",
     "label",
     "tags",
@@ -16,6 +16,8 @@ const DEVICE_KEYS: [&str; 11] = [
     "poll_interval",
     "order",
     "max_registers",
+    "read_write",
+    "pause",
     "request",
     "decode",
     "points",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::config::{LinkConfig, Medium, Transport};
+use crate::config::{LinkConfig, Transport};
 use crate::point::{Device, Raw, Reason, Sample};
 
 pub mod modbus;
@@ -81,6 +81,13 @@ pub enum DriverError {
 }
 
 impl DriverError {
+    /// Nobody was there: no answer, or a gateway that says so for its unit (Modbus Application Protocol
+    /// V1.1b3, 7: exceptions 10 and 11).
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Timeout | Self::Refused(10 | 11))
+    }
+
     /// The reason that the points of the failed request get.
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -97,11 +104,14 @@ impl DriverError {
 #[must_use]
 pub fn create(link: &LinkConfig) -> Box<dyn Driver> {
     match &link.transport {
-        Transport::Modbus { medium: Medium::Tcp { host, port }, .. } => {
-            Box::new(modbus::Modbus::tcp(host.clone(), *port))
-        }
-        Transport::Modbus { medium: Medium::Line(serial), .. } => {
-            Box::new(modbus::Modbus::rtu(serial.clone()))
+        Transport::Modbus { framing, medium, backup, turnaround } => {
+            Box::new(modbus::Modbus::new(modbus::Settings {
+                framing: *framing,
+                medium: medium.clone(),
+                backup: backup.clone(),
+                pause_after_connect: link.pause_after_connect,
+                turnaround: *turnaround,
+            }))
         }
         Transport::Serial { line, frame } => Box::new(serial::Serial::new(line.clone(), frame.clone())),
         Transport::Simulator => Box::new(simulator::Simulator::default()),

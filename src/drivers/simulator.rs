@@ -158,6 +158,7 @@ mod tests {
             protocol: Protocol::Simulator,
             poll_interval: Duration::from_secs(1),
             patience: Duration::from_secs(1),
+            pause: Duration::ZERO,
             points: points.collect(),
         })
     }

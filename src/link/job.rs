@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::decode::decode;
+use crate::decode::{decode, is_same};
 use crate::drivers::{Driver, DriverError};
 use crate::point::{Device, PointId, Raw, Reason, Value};
 
@@ -100,15 +100,15 @@ pub(super) async fn write(
         let Some(point) = device.points.get(*index) else {
             continue;
         };
-        // A write and its reading back, each within the time a poll's request has: a mute device must not hold
-        // the line for as long as a command may take.
-        let limit = deadline.min(Instant::now() + device.patience * 2);
+        // A write, at most two other tries of it, and its reading back, each within the time a poll's request
+        // has: a mute device must not hold the line for as long as a command may take.
+        let limit = deadline.min(Instant::now() + (device.patience + device.pause) * 4);
         let error = match driver.write(device, *index, raw, limit).await {
             Err(error) => TaskError::Failed { point: point.id.clone(), error },
             Ok(found) => match decode(point, &found) {
                 Err(reason) => TaskError::Bad { point: point.id.clone(), reason },
                 Ok(value) => {
-                    let verified = found == *raw;
+                    let verified = is_same(point, &found, raw);
                     let error = TaskError::Unverified { point: point.id.clone(), found: value.to_string() };
                     written.push((point.id.clone(), value));
                     if verified {

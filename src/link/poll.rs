@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -60,6 +61,11 @@ impl Poll {
         self.begun
     }
 
+    /// Rest that its device needs before each request.
+    pub(super) fn pause(&self) -> Duration {
+        self.device.pause
+    }
+
     /// Sends the next request. `Ok(true)`: that was the last. `Err`: the link is lost; the poll is complete.
     pub(super) async fn step(&mut self, driver: &mut dyn Driver) -> Result<bool, DriverError> {
         let requests = Rc::clone(&self.requests);
@@ -84,12 +90,14 @@ impl Poll {
                 let reason = error.reason();
                 self.fail(request.points.iter().copied(), reason);
                 match error {
+                    _ if error.is_silence() => self.failures = GIVE_UP,
                     DriverError::Refused(_) => {
                         self.at.get_or_insert_with(|| self.clock.now());
                         self.answered = true;
                     }
-                    DriverError::Timeout => self.failures = GIVE_UP,
-                    DriverError::Malformed(_) | DriverError::Unconfirmed(_) => self.failures += 1,
+                    DriverError::Timeout | DriverError::Malformed(_) | DriverError::Unconfirmed(_) => {
+                        self.failures += 1;
+                    }
                     DriverError::Lost(_) => {
                         self.skip(reason);
                         return Err(error);

@@ -57,7 +57,8 @@ impl Schedule {
 
     /// The device that waits longest, its requests, and when it is due.
     pub(super) fn next(&self) -> Option<(Instant, Arc<Device>, Rc<[Request]>)> {
-        let slot = self.slots.iter().min_by_key(|slot| slot.due)?;
+        let slots = self.slots.iter().filter(|slot| !slot.device.is_broadcast());
+        let slot = slots.min_by_key(|slot| slot.due)?;
         Some((slot.due, slot.device.clone(), slot.requests.clone()))
     }
 
@@ -107,8 +108,8 @@ impl Schedule {
         }
     }
 
-    /// Every device of the link.
+    /// Every device of the link that is polled; a broadcast has no state.
     pub(super) fn devices(&self) -> impl Iterator<Item = &Arc<Device>> {
-        self.slots.iter().map(|slot| &slot.device)
+        self.slots.iter().map(|slot| &slot.device).filter(|device| !device.is_broadcast())
     }
 }

@@ -1,5 +1,7 @@
 //! One life of a link: polls in turn, and between any two requests a command.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -35,21 +37,34 @@ impl Life<'_> {
             setup.say_offline(schedule, &error, backoff.is_fresh()).await;
             return Err(error);
         }
+        // In here, so that the patience of the first request does not go by meanwhile.
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = wait_until(Instant::now() + setup.config.pause_after_connect) => {}
+        }
         schedule.plan(driver);
         let counters = &setup.traffic.link;
         counters.open();
         let mut current: Option<Poll> = None;
         let mut in_a_row = 0;
-        let mut rest_until = Instant::now();
+        let mut ended = None;
         loop {
             if let Some(job) = held.take() {
                 let begun = Instant::now();
                 let ran = setup.run_job(job, driver, schedule, backoff).await;
                 counters.busy.add(begun.elapsed());
+                ended = Some(Instant::now());
                 ran?;
             }
             let next = if current.is_some() { None } else { schedule.next() };
-            let due = next.as_ref().map_or(rest_until, |(due, ..)| rest_until.max(*due));
+            let pause = match (&current, &next) {
+                (Some(poll), _) => poll.pause(),
+                (None, Some((_, device, _))) => device.pause,
+                (None, None) => Duration::ZERO,
+            };
+            let rested = ended.map_or_else(Instant::now, |ended: Instant| ended + pause);
+            let due = next.as_ref().map_or(rested, |(due, ..)| rested.max(*due));
             let may_poll = current.is_some() || next.is_some();
             let is_poll_due = may_poll && due <= Instant::now();
             tokio::select! {
@@ -73,8 +88,8 @@ impl Life<'_> {
                     };
                     let asked = Instant::now();
                     let step = poll.step(driver).await;
-                    rest_until = Instant::now() + setup.config.pause;
-                    counters.busy.add(rest_until - asked);
+                    counters.busy.add(asked.elapsed() + pause);
+                    ended = Some(Instant::now());
                     if !matches!(step, Ok(false)) {
                         setup.finish(&mut current, schedule, backoff).await;
                     }
@@ -201,7 +216,8 @@ impl Setup {
         };
         match &result.error {
             Some(TaskError::Failed { error: error @ DriverError::Lost(_), .. }) => lost = Some(error.clone()),
-            Some(TaskError::Failed { error: DriverError::Timeout | DriverError::Malformed(_), .. }) => {}
+            Some(TaskError::Failed { error: DriverError::Malformed(_), .. }) => {}
+            Some(TaskError::Failed { error, .. }) if error.is_silence() => {}
             _ if lost.is_some() => {}
             _ => {
                 backoff.reset();

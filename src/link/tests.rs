@@ -142,6 +142,7 @@ fn bench(devices: &[&str], opens: Vec<Result<(), DriverError>>) -> Bench {
             protocol: Protocol::Simulator,
             poll_interval: Duration::from_secs(1),
             patience: Duration::from_millis(200),
+            pause: Duration::ZERO,
             points: vec![point("a"), point("b")],
         })
     };
@@ -159,6 +160,7 @@ fn bench(devices: &[&str], opens: Vec<Result<(), DriverError>>) -> Bench {
             transport: Transport::Simulator,
             timeout: Duration::from_millis(200),
             pause: Duration::ZERO,
+            pause_after_connect: Duration::ZERO,
         },
         driver: Rc::new(move || {
             let (log, has_panicked, opens) = script.clone();

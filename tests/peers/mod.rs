@@ -10,7 +10,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use fieldgate::address::{Address, Area};
-use fieldgate::config::{Parity, SerialLine};
+use fieldgate::config::{Framing, Medium, Parity, SerialLine};
+use fieldgate::drivers::modbus::Modbus;
 use fieldgate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol};
 use tokio::time::Instant;
 
@@ -93,6 +94,24 @@ pub(crate) fn line(path: &str) -> SerialLine {
     SerialLine { path: path.into(), baud_rate: 19_200, parity: Parity::None, data_bits: 8, stop_bits: 1 }
 }
 
+/// A driver for a peer on that transport: `tcp`, `rtu`, `rtu-tcp`, `ascii` or `ascii-tcp`.
+pub(crate) fn driver(transport: &str, place: &str) -> Modbus {
+    let framing = match transport {
+        "tcp" => Framing::Tcp,
+        "rtu" | "rtu-tcp" => Framing::Rtu,
+        _ => Framing::Ascii,
+    };
+    Modbus::plain(framing, medium(place))
+}
+
+/// The loopback port or the serial line at a peer's place.
+pub(crate) fn medium(place: &str) -> Medium {
+    match place.parse() {
+        Ok(port) => Medium::Tcp { host: "127.0.0.1".to_owned(), port },
+        Err(_) => Medium::Line(line(place)),
+    }
+}
+
 /// A unit with these points.
 pub(crate) fn device(unit: u8, points: &[(Area, u16, Kind)]) -> Arc<Device> {
     let point = |&(area, number, kind): &(Area, u16, Kind)| Point {
@@ -104,9 +123,10 @@ pub(crate) fn device(unit: u8, points: &[(Area, u16, Kind)]) -> Arc<Device> {
         link: LinkId::new("link").unwrap(),
         label: None,
         tags: None,
-        protocol: Protocol::Modbus { unit, max_registers: 125 },
+        protocol: Protocol::Modbus { unit, max_registers: 125, broadcast: false, read_write: false },
         poll_interval: Duration::from_secs(1),
         patience: Duration::from_millis(500),
+        pause: Duration::ZERO,
         points: points.iter().map(point).collect(),
     })
 }

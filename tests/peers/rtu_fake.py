@@ -1,6 +1,9 @@
-"""A Modbus RTU line written byte by byte, with units that misbehave when told to.
+"""A Modbus bus written byte by byte, with units that misbehave when told to.
 
-Prints `ready PATH` of a pty. Every place says its own address: holding n = n, input n = n ^ 0xFFFF, coil n
+    rtu_fake.py [rtu|ascii] [pty|tcp]
+
+Prints `ready PATH` of a pty, or `ready PORT` of a serial server: one that passes bytes on as they come, so that an
+answer that is late goes to whoever is connected then. Every place says its own address: holding n = n, input n = n ^ 0xFFFF, coil n
 is on when n % 3 == 0, discrete n when n % 5 == 0. Writes are confirmed and kept.
 
 Lines on standard input, each answered by `ok` or what it asks for:
@@ -12,7 +15,7 @@ Lines on standard input, each answered by `ok` or what it asks for:
     mode UNIT cut                   the end of the answer is missing
     mode UNIT echo                  confirms writes for the next place
     mode UNIT garbage               noise before and after the answer
-    mode UNIT crc                   a CRC that is wrong
+    mode UNIT crc                   a CRC or LRC that is wrong
     mode UNIT drip                  one byte at a time
     mode UNIT refuse CODE           an exception
     mode UNIT babble SECONDS        noise without end instead of an answer
@@ -25,12 +28,14 @@ Answers go out in the order of the requests, one after the other, as a real unit
 import os
 import random
 import select
+import socket
 import sys
 import threading
 import time
 import tty
 
 random.seed(7)
+ASCII = "ascii" in sys.argv
 modes = {}
 written = {}
 requests = late = 0
@@ -44,6 +49,10 @@ def crc(data):
         for _ in range(8):
             value = value >> 1 ^ (0xA001 if value & 1 else 0)
     return bytes([value & 0xFF, value >> 8])
+
+
+def lrc(data):
+    return bytes([-sum(data) & 0xFF])
 
 
 def place(unit, function, n):
@@ -86,27 +95,30 @@ def answer(line, frame):
     if mode[0] == "babble":
         end = time.monotonic() + float(mode[1])
         while time.monotonic() < end:
-            if select.select([], [line], [], 0.05)[1]:
-                os.write(line, random.randbytes(200))
+            if select.select([], [line.out()], [], 0.05)[1]:
+                line.write(random.randbytes(200))
             time.sleep(0.001)
         return
     if mode[0] == "late" and random.random() < float(mode[1]):
         late += 1
         time.sleep(random.uniform(float(mode[2]), float(mode[3])))
     data = body(frame, mode)
-    data += crc(data)
+    check = lrc(data) if ASCII else crc(data)
     if mode[0] == "crc":
-        data = data[:-1] + bytes([data[-1] ^ 0x10])
-    elif mode[0] == "cut":
+        check = check[:-1] + bytes([check[-1] ^ 0x10])
+    data += check
+    if mode[0] == "cut":
         data = data[:-3]
-    elif mode[0] == "garbage":
+    if ASCII:
+        data = b":" + data.hex().upper().encode() + b"\r\n"
+    if mode[0] == "garbage":
         data = bytes([0, frame[0], 0xFF, 3, 250]) + data + b"\x55\xaa\x03"
     if mode[0] == "drip":
         for byte in data:
-            os.write(line, bytes([byte]))
+            line.write(bytes([byte]))
             time.sleep(0.0005)
     else:
-        os.write(line, data)
+        line.write(data)
 
 
 def serve(line):
@@ -114,16 +126,12 @@ def serve(line):
     kept = b""
     answered = None
     while True:
-        kept += os.read(line, 512)
+        kept += line.read()
         if answered is not None:
             gap, answered = min(gap, time.monotonic() - answered), None
-        while len(kept) >= 8:
-            length = 9 + kept[6] if kept[1] in (15, 16) else 8
-            if len(kept) < length:
-                break
-            frame, kept = kept[:length], kept[length:]
-            if crc(frame[:-2]) != frame[-2:]:
-                kept = b""
+        while True:
+            frame, kept = (ascii_frame if ASCII else rtu_frame)(kept)
+            if frame is None:
                 break
             requests += 1
             # Taken before the answer goes out: a pause of this process must not make the gap look shorter.
@@ -131,10 +139,95 @@ def serve(line):
             answer(line, frame)
 
 
-master, slave = os.openpty()
-tty.setraw(slave)
-threading.Thread(target=serve, args=(master,), daemon=True).start()
-print("ready", os.ttyname(slave), flush=True)
+def rtu_frame(kept):
+    if len(kept) < 8:
+        return None, kept
+    length = 9 + kept[6] if kept[1] in (15, 16) else 8
+    if len(kept) < length:
+        return None, kept
+    frame, rest = kept[:length], kept[length:]
+    return (frame, rest) if crc(frame[:-2]) == frame[-2:] else (None, b"")
+
+
+def ascii_frame(kept):
+    text, end, rest = kept.partition(b"\r\n")
+    if not end:
+        return None, kept
+    frame = bytes.fromhex(text[text.index(b":") + 1 :].decode())
+    return (frame, rest) if lrc(frame[:-1]) == frame[-1:] else (None, rest)
+
+
+class Pty:
+    def __init__(self):
+        self.master, self.slave = os.openpty()
+        tty.setraw(self.slave)
+        self.place = os.ttyname(self.slave)
+
+    def out(self):
+        return self.master
+
+    def read(self):
+        return os.read(self.master, 512)
+
+    def write(self, data):
+        os.write(self.master, data)
+
+
+class Server:
+    """Passes bytes between one line and the newest connection."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.place = self.listener.getsockname()[1]
+        self.changed = threading.Condition()
+        self.connection = None
+        self.connections = 0
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            connection, _ = self.listener.accept()
+            with self.changed:
+                self.connection = connection
+                self.connections += 1
+                self.changed.notify_all()
+
+    def out(self):
+        with self.changed:
+            self.changed.wait_for(lambda: self.connection)
+            return self.connection
+
+    def read(self):
+        while True:
+            connection = self.out()
+            try:
+                data = connection.recv(512)
+            except OSError:
+                data = b""
+            if data:
+                return data
+            with self.changed:
+                if self.connection is connection:
+                    self.connection = None
+
+    def write(self, data):
+        # What nobody is connected for waits for the next that is: the worst such a server can do.
+        while True:
+            connection = self.out()
+            ended = select.select([connection], [], [], 0)[0]
+            try:
+                if ended and not connection.recv(1, socket.MSG_PEEK):
+                    raise OSError("closed")
+                return connection.sendall(data)
+            except OSError:
+                with self.changed:
+                    if self.connection is connection:
+                        self.connection = None
+
+
+bus = Server() if "tcp" in sys.argv else Pty()
+threading.Thread(target=serve, args=(bus,), daemon=True).start()
+print("ready", bus.place, flush=True)
 for text in sys.stdin:
     word, *rest = text.split()
     if word == "mode":

@@ -20,9 +20,10 @@ impl Shape {
     pub(super) fn of(unit: u8, request: &Request<'_>) -> Option<Self> {
         let bytes = match request {
             Request::ReadCoils(_, count) | Request::ReadDiscreteInputs(_, count) => 1 + count.div_ceil(8),
-            Request::ReadHoldingRegisters(_, count) | Request::ReadInputRegisters(_, count) => {
-                count.checked_mul(2)?.checked_add(1)?
-            }
+            Request::ReadHoldingRegisters(_, count)
+            | Request::ReadInputRegisters(_, count)
+            | Request::ReadWriteMultipleRegisters(_, count, ..) => count.checked_mul(2)?.checked_add(1)?,
+            Request::MaskWriteRegister(..) => 6,
             Request::WriteSingleCoil(..)
             | Request::WriteSingleRegister(..)
             | Request::WriteMultipleCoils(..)
@@ -30,6 +31,11 @@ impl Shape {
             _ => return None,
         };
         Some(Self { unit, function: request.function_code().value(), bytes: u8::try_from(bytes).ok()? })
+    }
+
+    /// The answer repeats what was written, and tells nothing else.
+    pub(super) fn is_confirmation(self) -> bool {
+        matches!(self.function, 5 | 6 | 15 | 16 | 22)
     }
 }
 
@@ -42,6 +48,17 @@ pub(super) fn read(function: u8, start: u16, count: u16) -> Option<Request<'stat
         4 => Request::ReadInputRegisters(start, count),
         _ => return None,
     })
+}
+
+/// The request changes nothing, so it may go out again.
+pub(super) fn is_read(request: &Request<'_>) -> bool {
+    matches!(
+        request,
+        Request::ReadCoils(..)
+            | Request::ReadDiscreteInputs(..)
+            | Request::ReadHoldingRegisters(..)
+            | Request::ReadInputRegisters(..)
+    )
 }
 
 /// Checks size and echo of an answer. Bits come in whole bytes, so up to seven more than asked.
@@ -58,7 +75,8 @@ pub(super) fn check(request: &Request<'_>, response: &Response) -> Result<(), Dr
             }
         }
         (Request::ReadHoldingRegisters(_, count), Response::ReadHoldingRegisters(words))
-        | (Request::ReadInputRegisters(_, count), Response::ReadInputRegisters(words)) => {
+        | (Request::ReadInputRegisters(_, count), Response::ReadInputRegisters(words))
+        | (Request::ReadWriteMultipleRegisters(_, count, ..), Response::ReadWriteMultipleRegisters(words)) => {
             if words.len() != usize::from(*count) {
                 return size("registers", usize::from(*count), words.len());
             }
@@ -71,11 +89,14 @@ pub(super) fn check(request: &Request<'_>, response: &Response) -> Result<(), Dr
             if place == at && words.len() == usize::from(*count) => {}
         (Request::WriteMultipleCoils(place, bits), Response::WriteMultipleCoils(at, count))
             if place == at && bits.len() == usize::from(*count) => {}
+        (Request::MaskWriteRegister(place, and, or), Response::MaskWriteRegister(at, got_and, got_or))
+            if (place, and, or) == (at, got_and, got_or) => {}
         (
             Request::WriteSingleCoil(..)
             | Request::WriteSingleRegister(..)
             | Request::WriteMultipleRegisters(..)
-            | Request::WriteMultipleCoils(..),
+            | Request::WriteMultipleCoils(..)
+            | Request::MaskWriteRegister(..),
             _,
         ) => return Err(unconfirmed(request.function_code().value())),
         _ => {
@@ -122,6 +143,15 @@ mod tests {
         assert_eq!(check(&bit, &Response::WriteSingleCoil(7, true)), Ok(()));
         malformed(&bit, &Response::WriteSingleCoil(7, false));
         malformed(&bit, &Response::WriteSingleCoil(8, true));
+        let mask = Request::MaskWriteRegister(4, 0xF2, 0x25);
+        assert_eq!(check(&mask, &Response::MaskWriteRegister(4, 0xF2, 0x25)), Ok(()));
+        malformed(&mask, &Response::MaskWriteRegister(5, 0xF2, 0x25));
+        malformed(&mask, &Response::MaskWriteRegister(4, 0xF3, 0x25));
+        malformed(&mask, &Response::MaskWriteRegister(4, 0xF2, 0x24));
+        let both = Request::ReadWriteMultipleRegisters(3, 2, 3, vec![1, 2].into());
+        assert_eq!(check(&both, &Response::ReadWriteMultipleRegisters(vec![1, 2])), Ok(()));
+        malformed(&both, &Response::ReadWriteMultipleRegisters(vec![1]));
+        malformed(&both, &Response::ReadHoldingRegisters(vec![1, 2]));
         let words = Request::WriteMultipleRegisters(3, vec![1, 2].into());
         assert_eq!(check(&words, &Response::WriteMultipleRegisters(3, 2)), Ok(()));
         malformed(&words, &Response::WriteMultipleRegisters(3, 1));
@@ -135,6 +165,8 @@ mod tests {
         assert_eq!(bytes(&Request::ReadInputRegisters(0, 125)), Some((4, 251)));
         assert_eq!(bytes(&Request::ReadInputRegisters(0, 128)), None);
         assert_eq!(bytes(&Request::WriteSingleRegister(0, 1)), Some((6, 4)));
+        assert_eq!(bytes(&Request::MaskWriteRegister(0, 1, 1)), Some((22, 6)));
+        assert_eq!(bytes(&Request::ReadWriteMultipleRegisters(0, 2, 0, vec![1, 2].into())), Some((23, 5)));
         assert_eq!(bytes(&Request::ReportServerId), None);
     }
 }

@@ -85,23 +85,24 @@ impl Frames {
     }
 }
 
-/// The length and shape of the answer that begins here, once enough of it is there to tell.
-fn head(bytes: &[u8]) -> Option<(usize, Shape)> {
+/// The length, CRC included, and shape of the answer that begins here, once enough of it is there to tell.
+pub(super) fn head(bytes: &[u8]) -> Option<(usize, Shape)> {
     let [unit, function, rest @ ..] = bytes else {
         return None;
     };
     let count = match function {
         // No request has an answer of more than 250 bytes of data.
-        1..=4 => rest.first().filter(|count| **count <= 250)? + 1,
+        1..=4 | 23 => rest.first().filter(|count| **count <= 250)? + 1,
         5 | 6 | 15 | 16 => 4,
-        0x81..=0x86 | 0x8F | 0x90 => 1,
+        22 => 6,
+        0x81..=0x86 | 0x8F | 0x90 | 0x96 | 0x97 => 1,
         _ => return None,
     };
     let shape = Shape { unit: *unit, function: function & 0x7F, bytes: count };
     Some((usize::from(count) + 4, shape))
 }
 
-#[cfg(test)]
+/// The bytes with their CRC behind them.
 pub(super) fn seal(bytes: &[u8]) -> Vec<u8> {
     let mut frame = bytes.to_vec();
     frame.extend_from_slice(&CRC.checksum(bytes).to_le_bytes());

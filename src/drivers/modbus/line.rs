@@ -1,17 +1,19 @@
-//! A serial line: keeps the silence between frames, drains what is stale, and lets through only the answer to
-//! the request that is out.
+//! A bus: keeps the silence between frames, drains what is stale, and lets through only the answer to the
+//! request that is out.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep};
-use tokio_serial::SerialStream;
 
 use super::answer::{Shape, unconfirmed};
-use super::frame::{Frame, Frames};
+use super::asked::{Asked, Came};
+use super::carrier::Carrier;
+use super::codec::Codec;
+use super::frame::Frame;
 use super::quarantine::{Heard, Quarantine};
 use crate::config::SerialLine;
 use crate::drivers::DriverError;
@@ -22,13 +24,13 @@ const FAST: u32 = 19_200;
 /// Silence between frames above [`FAST`].
 const FAST_GAP: Duration = Duration::from_micros(1_750);
 
-/// Bytes taken from the terminal at once: a largest frame.
+/// Bytes taken at once: a largest RTU frame.
 const CHUNK: usize = 256;
 
 /// Chunks drained in a row before others get their turn: a line that is never quiet must not hold the loop.
 const CHUNKS: usize = 8;
 
-/// What a serial line brought that was not believed.
+/// What a bus brought that was not believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LineCounters {
     /// Bytes that lay on the line before a request went out.
@@ -39,74 +41,71 @@ pub struct LineCounters {
     pub skipped: u64,
 }
 
-/// The request that is out.
-#[derive(Default)]
-struct Asked {
-    shape: Option<Shape>,
-    probe: bool,
-    /// The line was quiet and drained.
-    settled: bool,
-    /// The first bytes of the request, once they are on the line: unit, function, place, value or count.
-    head: Option<Vec<u8>>,
-    /// The answer, and how much of it tokio-modbus has.
-    answer: Option<(Vec<u8>, usize)>,
-    /// Why there will be none.
-    verdict: Option<DriverError>,
-    /// The worst that came besides.
-    came: Came,
-}
-
-/// What came on the line, from best to worst.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Came {
-    #[default]
-    Nothing,
-    /// Bytes that may still become a frame, and late answers.
-    Something,
-    /// Neither.
-    Damage,
-}
-
 /// The port, what is known about it, and what was asked.
 pub(super) struct Port {
-    stream: Option<SerialStream>,
-    frames: Frames,
+    carrier: Option<Carrier>,
+    frames: Codec,
     asked: Asked,
     pub(super) quarantine: Quarantine,
     pub(super) counters: LineCounters,
     character: Duration,
     gap: Duration,
     quiet_from: Instant,
+    /// The units are busy with a broadcast until then.
+    rest_until: Instant,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Port {
-    /// A closed port with the timing of `line`.
-    pub(super) fn new(line: &SerialLine) -> Self {
-        let character = line.character_time();
+    /// A closed port with the timing of `line`; without one a serial server keeps the silences.
+    pub(super) fn new(frames: Codec, line: Option<&SerialLine>) -> Self {
+        let character = line.map_or(Duration::ZERO, SerialLine::character_time);
+        let is_fast = line.is_some_and(|line| line.baud_rate > FAST);
         Self {
-            stream: None,
-            frames: Frames::default(),
+            carrier: None,
+            frames,
             asked: Asked::default(),
             quarantine: Quarantine::default(),
             counters: LineCounters::default(),
             character,
-            gap: if line.baud_rate > FAST { FAST_GAP } else { character.mul_f64(3.5) },
+            gap: if is_fast { FAST_GAP } else { character.mul_f64(3.5) },
             quiet_from: Instant::now(),
+            rest_until: Instant::now(),
             timer: None,
         }
     }
 
-    /// Takes an open terminal, or closes it with `None`. What was learnt stays.
-    pub(super) fn attach(&mut self, stream: Option<SerialStream>) {
-        self.stream = stream;
+    /// Takes what is open now, or closes it with `None`. What was learnt stays.
+    pub(super) fn attach(&mut self, carrier: Option<Carrier>) {
+        self.carrier = carrier;
         self.quiet_from = Instant::now() + self.gap;
         self.counters.garbage += count(self.frames.clear());
     }
 
-    /// A request is about to be handed to tokio-modbus.
-    pub(super) fn begin(&mut self, shape: Shape, probe: bool) {
-        self.asked = Asked { shape: Some(shape), probe, ..Asked::default() };
+    /// There is something to send by.
+    pub(super) fn is_open(&self) -> bool {
+        self.carrier.is_some()
+    }
+
+    /// A request is about to be handed to tokio-modbus; without a shape a broadcast.
+    pub(super) fn begin(&mut self, shape: Option<Shape>, probe: bool) {
+        self.asked = Asked::new(shape, probe);
+    }
+
+    /// Bytes of the request went out; all of them.
+    pub(super) fn sent(&self) -> (bool, bool) {
+        (self.asked.sent > 0, self.asked.is_sent())
+    }
+
+    /// Nothing came since the request began to go out.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.asked.came == Came::Nothing
+    }
+
+    /// The units need so much time for the broadcast that just went out. Says when it is over.
+    pub(super) fn rest(&mut self, turnaround: Duration) -> Instant {
+        self.rest_until = self.quiet_from.max(Instant::now()) + turnaround;
+        self.rest_until
     }
 
     /// The request is over. Until the next one, whatever comes is late.
@@ -124,7 +123,7 @@ impl Port {
         match self.asked.came {
             Came::Nothing => {
                 // A request that found no time to go out is no silence of the unit; a turn of listening is.
-                if self.asked.head.is_some() || self.asked.shape.is_none() {
+                if self.asked.sent > 0 || self.asked.shape.is_none() {
                     self.quarantine.silent(unit);
                 }
                 DriverError::Timeout
@@ -147,9 +146,9 @@ impl Port {
         loop {
             for _ in 0..CHUNKS {
                 let mut chunk = [0; CHUNK];
-                let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-                match stream.try_read(&mut chunk) {
-                    Ok(0) => return Poll::Ready(Err(gone())),
+                let carrier = self.carrier.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+                match carrier.try_read(&mut chunk) {
+                    Ok(0) => return Poll::Ready(Err(carrier.gone())),
                     Ok(n) => {
                         self.counters.stale += count(n);
                         self.take(chunk.get(..n).unwrap_or_default(), None);
@@ -158,11 +157,11 @@ impl Port {
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
-            if Instant::now() >= self.quiet_from {
+            let until = self.quiet_from.max(self.rest_until);
+            if Instant::now() >= until {
                 self.counters.garbage += count(self.frames.clear());
                 return Poll::Ready(Ok(()));
             }
-            let until = self.quiet_from;
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
             timer.as_mut().reset(until);
             ready!(timer.as_mut().poll(cx));
@@ -178,11 +177,11 @@ impl Port {
             }
             let mut chunk = [0; CHUNK];
             let mut buffer = ReadBuf::new(&mut chunk);
-            let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-            ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+            let carrier = self.carrier.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+            ready!(carrier.poll_read(cx, &mut buffer))?;
             if buffer.filled().is_empty() {
                 // A terminal that hung up is always ready and always empty: asking again would be a busy loop.
-                return Poll::Ready(Err(gone()));
+                return Poll::Ready(Err(carrier.gone()));
             }
             let newest = self.asked.shape;
             self.take(buffer.filled(), newest);
@@ -217,18 +216,28 @@ impl Port {
             self.asked.settled = true;
             self.asked.came = Came::Nothing;
         }
-        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        let written = ready!(Pin::new(stream).poll_write(cx, bytes))?;
-        if self.asked.head.is_none()
-            && let Some(shape) = self.asked.shape
-        {
-            self.asked.head = Some(bytes.get(..6).unwrap_or_default().to_vec());
-            self.quarantine.sent(shape, self.asked.probe);
+        if self.asked.sent == 0 {
+            // tokio-modbus hands a whole frame over.
+            self.asked.outgoing = self.frames.encode(bytes);
+            self.asked.head = Asked::head_of(bytes);
         }
-        // The terminal took the bytes at once; the line needs its time for them.
-        let time = self.character.saturating_mul(u32::try_from(written).unwrap_or(u32::MAX));
-        self.quiet_from = self.quiet_from.max(Instant::now()) + time;
-        Poll::Ready(Ok(written))
+        while let Some(rest) = self.asked.outgoing.get(self.asked.sent..).filter(|rest| !rest.is_empty()) {
+            let carrier = self.carrier.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+            let written = ready!(carrier.poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if self.asked.sent == 0
+                && let Some(shape) = self.asked.shape
+            {
+                self.quarantine.sent(shape, self.asked.probe);
+            }
+            self.asked.sent += written;
+            // The terminal took the bytes at once; the line needs its time for them.
+            let time = self.character.saturating_mul(u32::try_from(written).unwrap_or(u32::MAX));
+            self.quiet_from = self.quiet_from.max(Instant::now()) + time;
+        }
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn take(&mut self, bytes: &[u8], newest: Option<Shape>) {
@@ -250,7 +259,10 @@ impl Port {
     }
 
     fn judge(&mut self, frame: Frame, newest: Option<Shape>) {
-        if newest == Some(frame.shape) && !frame.exception && frame.shape.function > 4 && !self.echoes(&frame)
+        if newest == Some(frame.shape)
+            && !frame.exception
+            && frame.shape.is_confirmation()
+            && !self.asked.is_echoed(&frame.bytes)
         {
             // Kept as unanswered: the right confirmation may still come.
             self.counters.skipped += 1;
@@ -277,16 +289,6 @@ impl Port {
     fn came(&mut self, what: Came) {
         self.asked.came = self.asked.came.max(what);
     }
-
-    /// A confirmed write repeats its place, and its value or count.
-    fn echoes(&self, frame: &Frame) -> bool {
-        let head = self.asked.head.as_deref();
-        head.is_some_and(|head| frame.bytes.get(..6) == Some(head))
-    }
-}
-
-fn gone() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "the port hung up")
 }
 
 fn count(bytes: usize) -> u64 {

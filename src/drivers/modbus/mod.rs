@@ -1,74 +1,155 @@
-//! Modbus TCP and Modbus RTU (Modbus Application Protocol V1.1b3).
+//! Modbus over TCP and on a bus, RTU or ASCII (Modbus Application Protocol V1.1b3).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use smallvec::SmallVec;
-use tokio::time::Instant;
-use tokio_modbus::{Request as Question, Response};
+use tokio::time::{Instant, sleep_until};
+use tokio_modbus::{Request as Command, Response};
 
 use super::{Driver, DriverError, Request};
-use crate::address::{Address, Area};
-use crate::config::SerialLine;
+use crate::address::Address;
+use crate::config::{Framing, Medium, SerialLine};
 use crate::point::{Device, Point, Protocol, Raw, Reason, Sample};
 
 mod answer;
+mod ascii;
+mod asked;
+mod bus;
+mod carrier;
+mod codec;
+mod dial;
 mod frame;
 mod line;
+mod pace;
 mod plan;
 mod quarantine;
-mod rtu;
 mod stream;
 mod tcp;
+mod write;
 
 pub use line::LineCounters;
 
-/// Most registers in one write (Modbus Application Protocol V1.1b3, 6.12).
-const MAX_WRITTEN: usize = 123;
+use bus::{Access, Bus, Question};
+use dial::Dial;
+use pace::Pace;
+
+/// First wait before a busy device is asked again; each next is twice as long.
+const BUSY: Duration = Duration::from_millis(25);
+
+/// The device took the request and needs time for it (Modbus Application Protocol V1.1b3, 7).
+const ACKNOWLEDGE: u8 = 5;
+/// The device did not take the request and may be asked again.
+const BUSY_NOW: u8 = 6;
+
+/// Time for a broadcast (Modbus over Serial Line V1.02, 2.4.1: 100 to 200 ms).
+const TURNAROUND: Duration = Duration::from_millis(100);
 
 /// A Modbus link.
-pub struct Modbus(Transport);
+pub struct Modbus {
+    way: Way,
+    turnaround: Duration,
+    refusals: write::Refusals,
+}
 
-enum Transport {
+enum Way {
     Tcp(tcp::Tcp),
-    Rtu(rtu::Rtu),
+    Bus(Bus),
+}
+
+/// Where a Modbus link leads and what rests it needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How requests become bytes; [`Framing::Tcp`] needs [`Medium::Tcp`].
+    pub framing: Framing,
+    /// What carries them.
+    pub medium: Medium,
+    /// Host and port tried when nobody answers at the first.
+    pub backup: Option<(String, u16)>,
+    /// A fresh connection or port is left alone so long.
+    pub pause_after_connect: Duration,
+    /// So long nothing is sent after a broadcast.
+    pub turnaround: Duration,
 }
 
 impl Modbus {
-    /// A link to a Modbus TCP server. Connects at [`Driver::open`], and again by itself.
+    /// A link that opens at [`Driver::open`]; a connection is made again by itself.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let Settings { framing, medium, backup, pause_after_connect, turnaround } = settings;
+        let pace = Pace::new(pause_after_connect);
+        let is_ascii = framing == Framing::Ascii;
+        let way = match medium {
+            Medium::Tcp { host, port } => {
+                let dial = Dial::new((host, port), backup);
+                match framing {
+                    Framing::Tcp => Way::Tcp(tcp::Tcp::new(dial, pace)),
+                    Framing::Rtu | Framing::Ascii => Way::Bus(Bus::new(Access::Server(dial), is_ascii, pace)),
+                }
+            }
+            Medium::Line(line) => Way::Bus(Bus::new(Access::Serial(line), is_ascii, pace)),
+        };
+        Self { way, turnaround, refusals: write::Refusals::default() }
+    }
+
+    /// A link to a Modbus TCP server, without rests.
     #[must_use]
     pub fn tcp(host: String, port: u16) -> Self {
-        Self(Transport::Tcp(tcp::Tcp::new(host, port)))
+        Self::plain(Framing::Tcp, Medium::Tcp { host, port })
     }
 
-    /// A link to the units on a serial line.
+    /// A link to the RTU units on a serial line, without rests.
     #[must_use]
     pub fn rtu(line: SerialLine) -> Self {
-        Self(Transport::Rtu(rtu::Rtu::new(line)))
+        Self::plain(Framing::Rtu, Medium::Line(line))
     }
 
-    /// What the serial line brought that was not believed; `None` for TCP.
+    /// A link without a spare address and without rests.
+    #[must_use]
+    pub fn plain(framing: Framing, medium: Medium) -> Self {
+        let (pause_after_connect, turnaround) = (Duration::ZERO, TURNAROUND);
+        Self::new(Settings { framing, medium, backup: None, pause_after_connect, turnaround })
+    }
+
+    /// What the bus brought that was not believed; `None` for Modbus TCP.
     #[must_use]
     pub fn counters(&self) -> Option<LineCounters> {
-        match &self.0 {
-            Transport::Tcp(_) => None,
-            Transport::Rtu(rtu) => Some(rtu.counters()),
+        match &self.way {
+            Way::Tcp(_) => None,
+            Way::Bus(bus) => Some(bus.counters()),
         }
     }
 
+    /// Asks a device, again while it is busy. `place`: what the request reads or writes, first and count.
     async fn ask(
         &mut self,
         device: &Device,
-        question: &Question<'_>,
+        request: &Command<'_>,
         place: (u16, u16),
         deadline: Instant,
     ) -> Result<Response, DriverError> {
         let Protocol::Modbus { unit, .. } = device.protocol else {
             return Err(foreign());
         };
-        match &mut self.0 {
-            Transport::Tcp(tcp) => tcp.ask(unit, question, deadline).await,
-            Transport::Rtu(rtu) => rtu.ask(unit, question, place, deadline).await,
+        let question = Question { unit, request, place, pause: device.pause };
+        let mut wait = BUSY;
+        loop {
+            let result = match &mut self.way {
+                Way::Tcp(tcp) => tcp.ask(question, deadline).await,
+                Way::Bus(bus) => bus.ask(question, deadline).await,
+            };
+            let again = match result {
+                Err(DriverError::Refused(BUSY_NOW)) => Instant::now() + wait,
+                // A write that was acknowledged is under way; sent again, it would be done twice.
+                Err(DriverError::Refused(ACKNOWLEDGE)) if answer::is_read(request) => Instant::now() + wait,
+                result => return result,
+            };
+            if again >= deadline {
+                return result;
+            }
+            sleep_until(again).await;
+            wait *= 2;
         }
     }
 
@@ -79,8 +160,8 @@ impl Modbus {
         (start, count): (u16, u16),
         deadline: Instant,
     ) -> Result<Answer, DriverError> {
-        let question = answer::read(function, start, count).ok_or_else(foreign)?;
-        match self.ask(device, &question, (start, count), deadline).await? {
+        let request = answer::read(function, start, count).ok_or_else(foreign)?;
+        match self.ask(device, &request, (start, count), deadline).await? {
             Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits) => Ok(Answer::Bits(bits)),
             Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) => {
                 Ok(Answer::Words(words))
@@ -116,14 +197,16 @@ impl Answer {
 #[async_trait(?Send)]
 impl Driver for Modbus {
     async fn open(&mut self, deadline: Instant) -> Result<(), DriverError> {
-        match &mut self.0 {
-            Transport::Tcp(tcp) => tcp.open(deadline).await,
-            Transport::Rtu(rtu) => rtu.open(),
+        self.refusals.clear();
+        match &mut self.way {
+            Way::Tcp(tcp) => tcp.open(deadline).await,
+            Way::Bus(bus) => bus.open(deadline).await,
         }
     }
 
     fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request> {
-        plan::plan(device, due)
+        // Nobody answers to all.
+        if device.is_broadcast() { Vec::new() } else { plan::plan(device, due) }
     }
 
     async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError> {
@@ -145,36 +228,7 @@ impl Driver for Modbus {
         deadline: Instant,
     ) -> Result<Raw, DriverError> {
         let point = device.points.get(point).ok_or_else(foreign)?;
-        let Address::Register { area, number, .. } = point.address else {
-            return Err(foreign());
-        };
-        let (question, count) = match (area, raw) {
-            (Area::Coil, Raw::Bit(bit)) => (Question::WriteSingleCoil(number, *bit), 1),
-            (Area::Holding, Raw::Words(words)) => match words.as_slice() {
-                [word] => (Question::WriteSingleRegister(number, *word), 1),
-                words
-                    if (2..=MAX_WRITTEN).contains(&words.len())
-                        && words.len() == usize::from(point.kind.registers()) =>
-                {
-                    (Question::WriteMultipleRegisters(number, words.into()), point.kind.registers())
-                }
-                _ => return Err(unwritable(point)),
-            },
-            _ => return Err(unwritable(point)),
-        };
-        let unconfirmed = match self.ask(device, &question, (number, count), deadline).await {
-            Ok(_) => None,
-            Err(DriverError::Unconfirmed(text)) => Some(text),
-            Err(error) => return Err(error),
-        };
-        let answer = self.read(device, plan::read_function(area), (number, count), deadline).await;
-        if let Some(text) = unconfirmed {
-            let found = answer.ok().and_then(|answer| answer.raw(point, number));
-            let found = found
-                .map_or("what it has now cannot be read".to_owned(), |raw| format!("it has {raw:?} now"));
-            return Err(DriverError::Unconfirmed(format!("{text}; {found}")));
-        }
-        answer?.raw(point, number).ok_or_else(foreign)
+        write::write(self, device, point, raw, deadline).await
     }
 }
 
@@ -182,15 +236,11 @@ fn foreign() -> DriverError {
     DriverError::Malformed("this is no point of a Modbus device".to_owned())
 }
 
-fn unwritable(point: &Point) -> DriverError {
-    DriverError::Malformed(format!("no Modbus write fits {} ({})", point.address, point.kind.name()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Area;
     use crate::point::{DeviceId, Kind, LinkId, PointId};
-    use std::time::Duration;
 
     /// A device with these points, for the tests of this folder.
     pub(super) fn device(max_registers: u16, points: Vec<Point>) -> Arc<Device> {
@@ -199,9 +249,10 @@ mod tests {
             link: LinkId::new("link").unwrap(),
             label: None,
             tags: None,
-            protocol: Protocol::Modbus { unit: 1, max_registers },
+            protocol: Protocol::Modbus { unit: 1, max_registers, broadcast: false, read_write: false },
             poll_interval: Duration::from_secs(1),
             patience: Duration::from_millis(500),
+            pause: Duration::ZERO,
             points,
         })
     }

@@ -9,17 +9,20 @@ use std::task::{Context as Task, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tokio_modbus::Response;
 use tokio_modbus::client::{Client as _, Context, tcp};
 use tokio_modbus::slave::{Slave, SlaveContext as _};
-use tokio_modbus::{Request, Response};
 
-use super::answer::check;
+use super::answer::{check, is_read};
+use super::bus::Question;
+use super::dial::Dial;
+use super::pace::Pace;
 use crate::drivers::DriverError;
 
 /// A Modbus TCP link.
 pub(super) struct Tcp {
-    host: String,
-    port: u16,
+    dial: Dial,
+    pace: Pace,
     /// There between requests that came to their end; a late answer dies with the connection it was for.
     connection: Option<Connection>,
 }
@@ -52,8 +55,8 @@ enum Failure {
 
 impl Tcp {
     /// A link that is not connected yet.
-    pub(super) fn new(host: String, port: u16) -> Self {
-        Self { host, port, connection: None }
+    pub(super) fn new(dial: Dial, pace: Pace) -> Self {
+        Self { dial, pace, connection: None }
     }
 
     /// Connects anew.
@@ -63,41 +66,32 @@ impl Tcp {
         Ok(())
     }
 
-    /// Asks `unit`, which answers by `deadline` or not at all.
+    /// Asks a unit, which answers by `deadline` or not at all.
     ///
     /// Many devices close an idle connection. A request that finds it closed goes out once more on a fresh
     /// one: a read if nothing of an answer came, a write only if nothing of it was sent.
     pub(super) async fn ask(
         &mut self,
-        unit: u8,
-        request: &Request<'_>,
+        question: Question<'_>,
         deadline: Instant,
     ) -> Result<Response, DriverError> {
         if let Some(kept) = self.connection.take() {
-            match self.call(kept, unit, request, deadline).await {
+            match self.call(kept, question, deadline).await {
                 Ok(response) => return Ok(response),
                 Err(Failure::Ended { again: true, .. }) => {}
                 Err(Failure::Device(error) | Failure::Ended { error, .. }) => return Err(error),
             }
         }
         let fresh = self.connect(deadline).await?;
-        match self.call(fresh, unit, request, deadline).await {
+        match self.call(fresh, question, deadline).await {
             Ok(response) => Ok(response),
             Err(Failure::Device(error) | Failure::Ended { error, .. }) => Err(error),
         }
     }
 
-    async fn connect(&self, deadline: Instant) -> Result<Connection, DriverError> {
-        let lost = |why: &dyn std::fmt::Display| {
-            DriverError::Lost(format!("cannot connect to {}:{}: {why}", self.host, self.port))
-        };
-        let stream = match timeout_at(deadline, TcpStream::connect((self.host.as_str(), self.port))).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(lost(&error)),
-            Err(_elapsed) => return Err(lost(&"nobody answered in time; is the address right?")),
-        };
-        // A request is one small packet that somebody waits for.
-        stream.set_nodelay(true).map_err(|error| lost(&error))?;
+    async fn connect(&mut self, deadline: Instant) -> Result<Connection, DriverError> {
+        let stream = self.dial.connect(deadline).await?;
+        self.pace.open();
         let trace = Arc::new(Trace::default());
         let wire = Wire { stream, trace: Arc::clone(&trace) };
         let context = tcp::attach_slave(wire, Slave::tcp_device());
@@ -108,15 +102,19 @@ impl Tcp {
     async fn call(
         &mut self,
         mut connection: Connection,
-        unit: u8,
-        request: &Request<'_>,
+        Question { unit, request, pause, .. }: Question<'_>,
         deadline: Instant,
     ) -> Result<Response, Failure> {
+        if let Err(error) = self.pace.wait(pause, deadline).await {
+            self.connection = Some(connection);
+            return Err(Failure::Device(error));
+        }
         let trace = &connection.trace;
         trace.sent.store(false, Relaxed);
         trace.heard.store(false, Relaxed);
         connection.context.set_slave(Slave(unit));
         let result = timeout_at(deadline, connection.context.call(request.clone())).await;
+        self.pace.end();
         let error = match result {
             Ok(Ok(Ok(response))) => match check(request, &response) {
                 Ok(()) => {
@@ -130,16 +128,9 @@ impl Tcp {
                 DriverError::Refused(exception.into())
             }
             Ok(Err(error)) if trace.ended.load(Relaxed) => {
-                let read = matches!(
-                    request,
-                    Request::ReadCoils(..)
-                        | Request::ReadDiscreteInputs(..)
-                        | Request::ReadHoldingRegisters(..)
-                        | Request::ReadInputRegisters(..)
-                );
                 return Err(Failure::Ended {
-                    error: DriverError::Lost(format!("{}:{}: {error}", self.host, self.port)),
-                    again: !trace.heard.load(Relaxed) && (read || !trace.sent.load(Relaxed)),
+                    error: DriverError::Lost(format!("{}: {error}", self.dial.place())),
+                    again: !trace.heard.load(Relaxed) && (is_read(request) || !trace.sent.load(Relaxed)),
                 });
             }
             // A foreign answer, or bytes that are no Modbus.
