@@ -10,99 +10,23 @@
 
 mod peers;
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fieldgate::address::Area;
 use fieldgate::drivers::modbus::Modbus;
 use fieldgate::drivers::{Driver, DriverError};
 use fieldgate::point::{Device, Kind, Raw};
+use peers::fake::{Fake, answer, right};
 use peers::{Peer, device, soon, within};
 use tokio::time::Instant;
 
 const LOOPBACK: &str = "127.0.0.1";
 
-/// What the fake does with a connection's request: the answer to send, and whether to close after it.
-type Script = dyn Fn(u32, &[u8]) -> (Vec<u8>, bool) + Send + Sync;
-
 /// Makes a wrong answer to a request.
 type Damage = fn(&[u8]) -> Vec<u8>;
-
-/// A server on a free port that counts requests and connections and answers by a script.
-struct Fake {
-    port: u16,
-    requests: Arc<AtomicU32>,
-    connections: Arc<AtomicU32>,
-    closed: Arc<AtomicU32>,
-}
-
-impl Fake {
-    fn start(script: impl Fn(u32, &[u8]) -> (Vec<u8>, bool) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((LOOPBACK, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let script: Arc<Script> = Arc::new(script);
-        let requests = Arc::new(AtomicU32::new(0));
-        let connections = Arc::new(AtomicU32::new(0));
-        let closed = Arc::new(AtomicU32::new(0));
-        let counts = (Arc::clone(&requests), Arc::clone(&connections), Arc::clone(&closed));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                counts.1.fetch_add(1, Ordering::SeqCst);
-                let (script, requests, closed) =
-                    (Arc::clone(&script), Arc::clone(&counts.0), Arc::clone(&counts.2));
-                std::thread::spawn(move || {
-                    serve(stream, &*script, &requests);
-                    closed.fetch_add(1, Ordering::SeqCst);
-                });
-            }
-        });
-        Self { port, requests, connections, closed }
-    }
-
-    fn requests(&self) -> u32 {
-        self.requests.load(Ordering::SeqCst)
-    }
-
-    fn connections(&self) -> u32 {
-        self.connections.load(Ordering::SeqCst)
-    }
-}
-
-fn serve(mut stream: TcpStream, script: &Script, requests: &AtomicU32) {
-    loop {
-        // Reads and single writes are twelve bytes long.
-        let mut request = [0; 12];
-        if stream.read_exact(&mut request).is_err() {
-            return;
-        }
-        let number = requests.fetch_add(1, Ordering::SeqCst);
-        let (answer, close) = script(number, &request);
-        if stream.write_all(&answer).is_err() || close {
-            return;
-        }
-    }
-}
-
-/// The right answer to a read of holding registers, whose values are their addresses.
-fn right(request: &[u8]) -> Vec<u8> {
-    let start = u16::from_be_bytes([request[8], request[9]]);
-    let count = u16::from_be_bytes([request[10], request[11]]);
-    let data: Vec<u8> = (start..start + count).flat_map(u16::to_be_bytes).collect();
-    answer(request, &data)
-}
-
-/// An answer with these data bytes.
-fn answer(request: &[u8], data: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(data.len()).unwrap();
-    let mut answer = request[..4].to_vec();
-    answer.extend_from_slice(&(u16::from(length) + 3).to_be_bytes());
-    answer.extend_from_slice(&[request[6], request[7], length]);
-    answer.extend_from_slice(data);
-    answer
-}
 
 async fn open(port: u16) -> Modbus {
     let mut driver = Modbus::tcp(LOOPBACK.to_owned(), port);

@@ -1,11 +1,11 @@
 """Modbus devices that pymodbus serves: a peer which shares no code with the gateway.
 
-    modbus_device.py tcp|rtu UNITS
+    modbus_device.py tcp|rtu|rtu-tcp|ascii|ascii-tcp UNITS
 
 UNITS is JSON, registers by their first address, as on the wire:
     {"1": {"holding": {"0": [16709, 28836]}, "coil": {"4": [true]}, "counter": 100}}
 What is not given does not exist (exception 2); a unit that is not given never answers. `counter` names an input
-register that counts its reads, beginning with 1.
+register that counts its reads, beginning with 1. Except over tcp, a write to unit 0 is one to every unit.
 
 The first line printed is `listening ADDRESS` (host:port, or the path of a pty), then one line for each write:
     wrote UNIT AREA ADDRESS VALUES
@@ -25,7 +25,7 @@ from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 AREAS = ("coil", "discrete", "holding", "input")  # in the order that SimDevice wants
-WRITES = {5: "coil", 15: "coil", 6: "holding", 16: "holding"}
+WRITES = {5: "coil", 15: "coil", 6: "holding", 16: "holding", 22: "holding", 23: "holding"}
 READ_INPUT = 4
 
 
@@ -77,10 +77,18 @@ def pump(loop, source, sink):
 
 async def serve(how, units):
     present = {int(unit) for unit in units}
-    unit_at = 6 if how == "tcp" else 0
-    silence = functools.partial(unless_missing, present, unit_at)
-    if how == "tcp":
-        server = ModbusTcpServer(devices(units), address=("127.0.0.1", 0), trace_packet=silence)
+    kind, _, over = how.partition("-")
+    framer = {"tcp": FramerType.SOCKET, "rtu": FramerType.RTU, "ascii": FramerType.ASCII}[kind]
+    more = {"framer": framer}
+    if kind == "ascii":
+        more["ignore_missing_devices"] = True
+    else:
+        unit_at = 6 if kind == "tcp" else 0
+        more["trace_packet"] = functools.partial(unless_missing, present, unit_at)
+    if kind != "tcp":
+        more["broadcast_enable"] = True
+    if "tcp" in (kind, over):
+        server = ModbusTcpServer(devices(units), address=("127.0.0.1", 0), **more)
         await server.serve_forever(background=True)
         host, port = server.transport.sockets[0].getsockname()[:2]
         say(f"listening {host}:{port}")
@@ -89,9 +97,7 @@ async def serve(how, units):
         (ours, inner), (theirs, outer) = pty(), pty()
         pump(loop, ours, theirs)
         pump(loop, theirs, ours)
-        server = ModbusSerialServer(
-            devices(units), framer=FramerType.RTU, port=inner, baudrate=115200, trace_packet=silence
-        )
+        server = ModbusSerialServer(devices(units), port=inner, baudrate=115200, **more)
         await server.serve_forever(background=True)
         say(f"listening {outer}")
     # Standard input is the leash: when it ends, whoever started this is gone.

@@ -25,6 +25,11 @@ impl ModbusPeer {
         Self::start("rtu", units)
     }
 
+    /// Units on `tcp`, `rtu`, `rtu-tcp`, `ascii` or `ascii-tcp`.
+    pub fn on(transport: &str, units: &Value) -> Self {
+        Self::start(transport, units)
+    }
+
     fn start(how: &str, units: &Value) -> Self {
         let mut command = peer("modbus_device.py");
         let process = Process::start("modbus_device.py", command.arg(how).arg(units.to_string()));
