@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use fieldgate::address::{Address, Area};
 use fieldgate::decode::{decode, encode};
-use fieldgate::drivers::modbus::Modbus;
+use fieldgate::drivers::modbus::{Modbus, Settings};
 use fieldgate::drivers::{Driver, DriverError};
 use fieldgate::point::{Device, Kind, Order, Point, Protocol, Raw, Value};
-use peers::{Peer, device, driver, soon};
+use peers::{Peer, device, driver, settings, soon, within};
 use tokio::time::Instant;
 
 const TRANSPORTS: [&str; 5] = ["tcp", "rtu", "rtu-tcp", "ascii", "ascii-tcp"];
@@ -323,6 +323,27 @@ async fn a_broadcast_reaches_every_unit_and_nothing_is_awaited() {
             ["0:6", "0:16", "0:5", "0:22", "1:3", "2:3", "3:3"],
             "{transport}: each went out once"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_fresh_connection_or_port_is_left_alone_for_a_while() {
+    let pause_after_connect = Duration::from_millis(300);
+    for transport in TRANSPORTS {
+        let peer = Peer::start("modbus_bus.py", &[transport]);
+        let settings = settings(transport, &peer.place);
+        let mut driver = Modbus::new(Settings { pause_after_connect, ..settings });
+        let opened = Instant::now();
+        driver.open(soon()).await.unwrap();
+        let device = one(1, 5, Kind::U16, |_| {});
+        let request = driver.plan(&device, &[0]).remove(0);
+        // Less patience than pause: nothing is sent, and the connection is kept until its time has come.
+        let mut polls = 0;
+        while driver.exchange(&request, within(250)).await.is_err() {
+            polls += 1;
+            assert!(polls < 100, "{transport}: the pause begins anew with each poll");
+        }
+        assert!(opened.elapsed() >= pause_after_connect, "{transport}: {:?}", opened.elapsed());
     }
 }
 

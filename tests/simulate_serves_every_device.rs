@@ -43,6 +43,16 @@ address = "192.0.2.10"
 driver = "modbus-rtu"
 path = "FOLDER/ports/rs485"
 baud_rate = 19200
+[links.ascii]
+driver = "modbus-ascii"
+path = "FOLDER/ports/ascii"
+baud_rate = 19200
+[links.net-ascii]
+driver = "modbus-ascii"
+address = "192.0.2.11"
+[links.net-rtu]
+driver = "modbus-rtu-tcp"
+address = "192.0.2.12"
 [links.scale]
 driver = "serial"
 path = "FOLDER/taken"
@@ -90,6 +100,30 @@ address = 3
 template = "all"
 link = "rs485"
 address = 4
+[devices.panel]
+template = "all"
+link = "ascii"
+address = 5
+[devices.panel2]
+template = "all"
+link = "ascii"
+address = 6
+[devices.far-panel]
+template = "all"
+link = "net-ascii"
+address = 5
+[devices.far-panel2]
+template = "all"
+link = "net-ascii"
+address = 6
+[devices.far-meter]
+template = "all"
+link = "net-rtu"
+address = 5
+[devices.far-meter2]
+template = "all"
+link = "net-rtu"
+address = 6
 [devices.scale]
 link = "scale"
 request = "W\r\n"
@@ -173,9 +207,15 @@ fn ask(how: &str, place: &str, requests: &Value) -> Vec<Value> {
 }
 
 #[test]
-fn every_unit_answers_by_tcp_and_rtu_and_keeps_what_is_written() {
+fn every_unit_answers_on_every_transport_and_keeps_what_is_written() {
     let simulation = Simulation::start();
-    for (how, link, units) in [("tcp", "plc", [1, 2]), ("rtu", "rs485", [3, 4])] {
+    for (how, link, units) in [
+        ("tcp", "plc", [1, 2]),
+        ("rtu", "rs485", [3, 4]),
+        ("ascii", "ascii", [5, 6]),
+        ("ascii-tcp", "net-ascii", [5, 6]),
+        ("rtu-tcp", "net-rtu", [5, 6]),
+    ] {
         let place = simulation.place(link);
         for unit in units {
             let answers = ask(
@@ -208,6 +248,9 @@ fn every_unit_answers_by_tcp_and_rtu_and_keeps_what_is_written() {
                     [unit, "read", "holding", 2, 10],
                     [unit, "write", "holding", 42, [1, 2]],
                     [unit, "read", "holding", 42, 1],
+                    [unit, "mask", "holding", 42, [0xFF00, 0x0055]],
+                    [unit, "both", "holding", 41, [0x4145, 0x7055]],
+                    [unit, "read", "holding", 42, 1],
                 ]),
             );
             let refused = json!({"exception": 2});
@@ -216,6 +259,7 @@ fn every_unit_answers_by_tcp_and_rtu_and_keeps_what_is_written() {
             assert_eq!(answers[5], json!([false, true]));
             assert_eq!(answers[6..9], vec![refused; 3], "nothing lies there");
             assert_eq!(answers[9], json!([0x70A4]), "a refused write writes nothing");
+            assert_eq!(answers[10..], [json!(true), json!([0x4145, 0x7055]), json!([0x7055])], "22 and 23");
         }
         // The other unit's writes did not reach this one, and both kept theirs after the client went.
         let [first, second] = units;
@@ -277,7 +321,7 @@ async fn every_point_has_values_that_move() {
             seen += first.len();
         }
     }
-    assert_eq!(seen, 5 * 14 + 2 + 2 + 1);
+    assert_eq!(seen, 11 * 14 + 2 + 2 + 1);
 }
 
 #[test]

@@ -20,9 +20,10 @@ use self::terminal::{Scratch, Terminal};
 use self::text::Talker;
 use self::unit::Unit;
 use super::Exit;
-use crate::config::{self, Config, LinkConfig, Medium, Transport};
+use crate::config::{self, Config, Framing, LinkConfig, Medium, Transport};
 use crate::point::{Device, Protocol};
 
+mod bus;
 mod fill;
 mod frame;
 mod gateway;
@@ -149,14 +150,18 @@ impl Served<'_> {
         let devices: Vec<&Device> =
             self.config.devices.iter().filter(|device| device.link == link.id).collect();
         let place = match &link.transport {
-            Transport::Modbus { medium: Medium::Tcp { host, port }, .. } => {
-                self.modbus_tcp(link, host, *port, &devices).await?
+            Transport::Modbus { framing, medium: Medium::Tcp { host, port }, .. } => {
+                self.modbus_server(link, *framing, (host, *port), &devices).await?
             }
-            Transport::Modbus { medium: Medium::Line(serial), .. } => {
+            Transport::Modbus { framing, medium: Medium::Line(serial), .. } => {
                 let answering = Line::new(units(&devices), true);
                 let terminal = self.terminal(link, &serial.path)?;
                 let place = terminal.path().display().to_string();
-                self.tasks.spawn(terminal.serve_rtu(answering));
+                if *framing == Framing::Ascii {
+                    self.tasks.spawn(terminal.serve_ascii(answering));
+                } else {
+                    self.tasks.spawn(terminal.serve_rtu(answering));
+                }
                 place
             }
             Transport::Serial { line, frame } => {
@@ -183,11 +188,11 @@ impl Served<'_> {
         Ok(())
     }
 
-    async fn modbus_tcp(
+    async fn modbus_server(
         &mut self,
         link: &LinkConfig,
-        host: &str,
-        port: u16,
+        framing: Framing,
+        (host, port): (&str, u16),
         devices: &[&Device],
     ) -> Result<String, SimulateError> {
         let loopback = match host.parse::<IpAddr>() {
@@ -210,8 +215,12 @@ impl Served<'_> {
         if elsewhere {
             self.set(link, "ADDRESS", &address.to_string());
         }
-        let answering = Line::new(units(devices), false);
-        self.tasks.spawn(line::serve_tcp(listener, answering));
+        let answering = Line::new(units(devices), framing != Framing::Tcp);
+        if framing == Framing::Tcp {
+            self.tasks.spawn(line::serve_tcp(listener, answering));
+        } else {
+            self.tasks.spawn(bus::serve_tcp(listener, answering, framing));
+        }
         Ok(address.to_string())
     }
 
@@ -235,8 +244,9 @@ impl Served<'_> {
 /// The Modbus units of a line.
 fn units(devices: &[&Device]) -> BTreeMap<u8, Unit> {
     let unit = |device: &&Device| match device.protocol {
-        Protocol::Modbus { unit, .. } => Some((unit, Unit::new(&device.points))),
-        Protocol::Text { .. } | Protocol::Simulator => None,
+        // Unit 0 of a bus is the others.
+        Protocol::Modbus { unit, broadcast: false, .. } => Some((unit, Unit::new(&device.points))),
+        Protocol::Modbus { .. } | Protocol::Text { .. } | Protocol::Simulator => None,
     };
     devices.iter().filter_map(unit).collect()
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fieldgate::address::{Address, Area};
 use fieldgate::config::{Framing, Medium, Parity, SerialLine};
-use fieldgate::drivers::modbus::Modbus;
+use fieldgate::drivers::modbus::{Modbus, Settings};
 use fieldgate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol};
 use tokio::time::Instant;
 
@@ -98,19 +98,26 @@ pub(crate) fn line(path: &str) -> SerialLine {
 
 /// A driver for a peer on that transport: `tcp`, `rtu`, `rtu-tcp`, `ascii` or `ascii-tcp`.
 pub(crate) fn driver(transport: &str, place: &str) -> Modbus {
+    Modbus::new(settings(transport, place))
+}
+
+/// The settings of that driver: no backup, no rests but the one after a broadcast.
+pub(crate) fn settings(transport: &str, place: &str) -> Settings {
     let framing = match transport {
         "tcp" => Framing::Tcp,
         "rtu" | "rtu-tcp" => Framing::Rtu,
         _ => Framing::Ascii,
     };
-    Modbus::plain(framing, medium(place))
-}
-
-/// The loopback port or the serial line at a peer's place.
-pub(crate) fn medium(place: &str) -> Medium {
-    match place.parse() {
+    let medium = match place.parse() {
         Ok(port) => Medium::Tcp { host: "127.0.0.1".to_owned(), port },
         Err(_) => Medium::Line(line(place)),
+    };
+    Settings {
+        framing,
+        medium,
+        backup: None,
+        pause_after_connect: Duration::ZERO,
+        turnaround: Duration::from_millis(100),
     }
 }
 

@@ -1,9 +1,10 @@
 """A Modbus client by pymodbus: what the simulator serves, seen by code that shares none with it.
 
-    modbus_client.py tcp HOST:PORT|rtu PATH REQUESTS
+    modbus_client.py tcp|rtu|rtu-tcp|ascii|ascii-tcp HOST:PORT|PATH REQUESTS
 
-REQUESTS is a JSON list of `[UNIT, "read", AREA, START, COUNT]` and `[UNIT, "write", AREA, START, VALUE]`, where one
-value is written by function 5 or 6, a list by 15 or 16. Prints one JSON list: for each request the values read, true for
+REQUESTS is a JSON list of `[UNIT, "read", AREA, START, COUNT]`, `[UNIT, "write", AREA, START, VALUE]`, where one
+value is written by function 5 or 6, a list by 15 or 16, `[UNIT, "mask", "holding", START, [AND, OR]]` (22) and
+`[UNIT, "both", "holding", START, VALUES]` (23: written, then read). Prints one JSON list: for each request the values read, true for
 a write, `{"exception": N}`, or `{"silent": true}` when nobody answered.
 """
 
@@ -11,6 +12,7 @@ import json
 import logging
 import sys
 
+from pymodbus import FramerType
 from pymodbus.client import ModbusSerialClient, ModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
 
@@ -18,10 +20,13 @@ SILENCE = 2  # seconds; only requests that nobody answers take them
 
 
 def connect(how, where):
-    if how == "rtu":
-        return ModbusSerialClient(where, baudrate=19200, timeout=SILENCE, retries=0)
+    kind, _, over = how.partition("-")
+    framer = {"tcp": FramerType.SOCKET, "rtu": FramerType.RTU, "ascii": FramerType.ASCII}[kind]
+    more = {"framer": framer, "timeout": SILENCE, "retries": 0}
+    if "tcp" not in (kind, over):
+        return ModbusSerialClient(where, baudrate=19200, **more)
     host, port = where.rsplit(":", 1)
-    return ModbusTcpClient(host, port=int(port), timeout=SILENCE, retries=0)
+    return ModbusTcpClient(host, port=int(port), **more)
 
 
 def ask(client, unit, action, area, start, argument):
@@ -33,6 +38,18 @@ def ask(client, unit, action, area, start, argument):
             "holding": client.read_holding_registers,
         }[area]
         answer = read(start, count=argument, device_id=unit)
+    elif action == "mask":
+        answer = client.mask_write_register(
+            address=start, and_mask=argument[0], or_mask=argument[1], device_id=unit
+        )
+    elif action == "both":
+        answer = client.readwrite_registers(
+            read_address=start,
+            read_count=len(argument),
+            write_address=start,
+            values=argument,
+            device_id=unit,
+        )
     elif isinstance(argument, list):
         write = client.write_coils if area == "coil" else client.write_registers
         answer = write(start, argument, device_id=unit)
@@ -41,7 +58,7 @@ def ask(client, unit, action, area, start, argument):
         answer = write(start, argument, device_id=unit)
     if answer.isError():
         return {"exception": answer.exception_code}
-    if action == "write":
+    if action in ("write", "mask"):
         return True
     return answer.bits[:argument] if area in ("coil", "discrete") else answer.registers
 

@@ -12,8 +12,10 @@ use rustix::termios::ioctl_tiocnxcl;
 use tokio_modbus::server::rtu::Server;
 use tokio_serial::{SerialPort as _, SerialStream};
 
+use super::bus;
 use super::line::Line;
 use super::text::{self, Talker};
+use crate::config::Framing;
 
 /// How often the lock that a gateway left behind is taken off.
 const UNLOCK_EVERY: Duration = Duration::from_millis(500);
@@ -93,6 +95,19 @@ impl Terminal {
                 tokio::select! {
                     // It gives up on what it cannot decode; a device would not.
                     _ended = server.serve_forever(line.clone()) => {}
+                    () = self.unlock() => {}
+                }
+            }
+            self.renew().await;
+        }
+    }
+
+    /// The same for ASCII frames.
+    pub(super) async fn serve_ascii(mut self, line: Line) {
+        loop {
+            if let Some(stream) = self.stream.take() {
+                tokio::select! {
+                    _ended = bus::serve(stream, &line, Framing::Ascii) => {}
                     () = self.unlock() => {}
                 }
             }

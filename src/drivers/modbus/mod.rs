@@ -105,9 +105,7 @@ impl Modbus {
         Self::plain(Framing::Rtu, Medium::Line(line))
     }
 
-    /// A link without a spare address and without rests.
-    #[must_use]
-    pub fn plain(framing: Framing, medium: Medium) -> Self {
+    fn plain(framing: Framing, medium: Medium) -> Self {
         let (pause_after_connect, turnaround) = (Duration::ZERO, TURNAROUND);
         Self::new(Settings { framing, medium, backup: None, pause_after_connect, turnaround })
     }
