@@ -13,6 +13,9 @@ use crate::record::{self, Body};
 /// The version of the retained messages' form.
 pub const FORMAT: u32 = 1;
 
+/// Why there is no connection before the first try has ended.
+const NOT_YET: &str = "not connected yet";
+
 /// Links, devices and the uplink know these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -69,12 +72,12 @@ pub struct Define(pub Vec<Arc<Device>>);
 pub struct GetStates;
 
 /// The states.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct States {
     /// Of the devices that were polled or tried.
     pub devices: Vec<DeviceState>,
-    /// What was agreed with the broker, while there is a connection.
-    pub uplink: Option<serde_json::Value>,
+    /// What was agreed with the broker, or why there is no connection.
+    pub uplink: Result<serde_json::Value, String>,
 }
 
 /// The state of a device, as its last poll left it.
@@ -92,10 +95,10 @@ pub struct DeviceState {
     pub last_good: Option<Timestamp>,
 }
 
-/// What was agreed with the broker; nothing: the connection is lost.
+/// What was agreed with the broker, or why there is no connection.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
-pub struct ReportUplink(pub Option<serde_json::Value>);
+pub struct ReportUplink(pub Result<serde_json::Value, String>);
 
 /// What changed.
 #[derive(Clone, Debug, Default)]
@@ -143,7 +146,7 @@ pub struct Status {
     /// Each retained message with the version it changed at.
     retained: BTreeMap<(DeviceId, Aspect), (u64, Vec<u8>)>,
     watcher: Option<(u64, oneshot::Sender<Changes>)>,
-    uplink: Option<serde_json::Value>,
+    uplink: Result<serde_json::Value, String>,
 }
 
 impl Status {
@@ -151,7 +154,7 @@ impl Status {
     #[must_use]
     pub fn new(run: u64) -> Self {
         let (known, retained) = (BTreeMap::new(), BTreeMap::new());
-        Self { run, version: 1, known, retained, watcher: None, uplink: None }
+        Self { run, version: 1, known, retained, watcher: None, uplink: Err(NOT_YET.to_owned()) }
     }
 
     /// Takes the devices there are from now on.

@@ -10,7 +10,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 use support::{
-    Broker, Gateway, ModbusPeer, Subscriber, boiler_device, boiler_units, fieldgate, free_port, head,
+    Broker, Gateway, LIMIT, ModbusPeer, Subscriber, boiler_device, boiler_units, fieldgate, free_port, head,
 };
 
 const TOKEN: &str = "canary-7c1e55d09b42";
@@ -29,7 +29,7 @@ fn status(file: &Path, arguments: &[&str]) -> (i32, String, String) {
 #[test]
 fn links_devices_buffer_and_uplink_are_told() {
     let folder = tempfile::tempdir().unwrap();
-    let (broker, boiler) = (Broker::start(), ModbusPeer::tcp(&boiler_units()));
+    let (mut broker, boiler) = (Broker::start(), ModbusPeer::tcp(&boiler_units()));
     let watcher = Subscriber::start(&broker, "fieldgate/g/#");
     let secret = folder.path().join("token");
     fs::write(&secret, TOKEN).unwrap();
@@ -71,6 +71,14 @@ fn links_devices_buffer_and_uplink_are_told() {
     fs::write(&wrong, format!("[web]\nlisten = \"127.0.0.1:{port}\"\n")).unwrap();
     let (code, _, complaint) = status(&wrong, &[]);
     assert!(code == 1 && complaint.contains("401") && complaint.contains("web.token"), "{complaint}");
+
+    broker.stop();
+    gateway.process().wait_line("no broker; readings wait", LIMIT);
+    let (code, shown, _) = status(&file, &[]);
+    assert!(code == 0 && shown.contains("uplink: no broker; readings wait in the buffer: "), "{shown}");
+    let (_, shown, _) = status(&file, &["--json"]);
+    let all: Value = serde_json::from_str(&shown).unwrap();
+    assert!(all["uplink"]["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{all}");
 
     assert!(gateway.stop().success());
     let (code, shown, complaint) = status(&file, &[]);

@@ -134,7 +134,7 @@ impl Setup {
             .collect();
         Outcome::Answered(serde_json::json!({
             "devices": devices,
-            "uplink": states.uplink,
+            "uplink": states.uplink.ok(),
             "buffer": numbers.to_json(),
         }))
     }

@@ -167,7 +167,7 @@ async fn run(setup: Setup, mut stop: watch::Receiver<Option<Stop>>) {
             }
         };
         let End::Lost(error) = end else { return };
-        if life.setup.report.send(ReportUplink(None)).await.is_err() {
+        if life.setup.report.send(ReportUplink(Err(error.to_string()))).await.is_err() {
             tracing::error!("the status is gone");
         }
         if matches!(error, ClientError::Stuck) {

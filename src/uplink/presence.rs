@@ -57,7 +57,7 @@ impl Life {
             "commands": self.refused.as_deref().map_or("subscribed", |_| "refused"),
             "commands_refused": self.refused,
         });
-        if self.setup.report.send(ReportUplink(Some(report))).await.is_err() {
+        if self.setup.report.send(ReportUplink(Ok(report))).await.is_err() {
             tracing::error!("the status is gone");
         }
     }

@@ -191,7 +191,7 @@ fn buffer(out: &mut Exposition, stats: &Stats) {
 
 fn uplink(out: &mut Exposition, site: &Site, states: &States) {
     let uplink = &site.setup.counters.uplink;
-    let connected = u8::from(states.uplink.is_some());
+    let connected = u8::from(states.uplink.is_ok());
     out.one("fieldgate_mqtt_connected", Gauge, "1 while there is a connection to the broker.", connected);
     let connections = uplink.connections.get();
     for (name, help, value) in [

@@ -55,13 +55,14 @@ pub(super) async fn write(site: &Site) -> Result<String, String> {
     let uplink = &setup.counters.uplink;
     let end = uplink.certificate_end.get();
     let mut broker = json!({
-        "connected": states.uplink.is_some(),
+        "connected": states.uplink.is_ok(),
+        "reason": states.uplink.as_ref().err(),
         "insecure": shown.insecure,
         "certificate_expires": end.map(|end| Timestamp::from_millis(end.saturating_mul(1000)).to_string()),
         "published": uplink.published.get(),
         "acknowledged": uplink.acknowledged.get(),
     });
-    if let (Some(all), Some(Value::Object(agreed))) = (broker.as_object_mut(), states.uplink) {
+    if let (Some(all), Ok(Value::Object(agreed))) = (broker.as_object_mut(), states.uplink) {
         all.extend(agreed);
     }
     let commands: Map<String, Value> = setup

@@ -71,7 +71,7 @@ fn uplink(out: &mut impl Write, uplink: &Json) -> io::Result<()> {
         let [broker, client, since] = ["broker", "client_id", "since"].map(|key| text(&uplink[key]));
         writeln!(out, "uplink: connected to {broker} as {client} since {since}")?;
     } else {
-        writeln!(out, "uplink: no broker; readings wait in the buffer")?;
+        writeln!(out, "uplink: no broker; readings wait in the buffer: {}", text(&uplink["reason"]))?;
     }
     let [published, acknowledged] = ["published", "acknowledged"].map(|key| text(&uplink[key]));
     writeln!(out, "  {published} records sent, {acknowledged} acknowledged")?;
