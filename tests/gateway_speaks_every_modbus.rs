@@ -5,8 +5,12 @@
 mod support;
 
 use std::fmt::Write as _;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
 
 use serde_json::{Value, json};
+use support::watch::{WEB, Watch};
 use support::{Broker, Gateway, LIMIT, ModbusPeer, Subscriber, head, publish};
 
 const TRANSPORTS: [&str; 5] = ["tcp", "rtu", "rtu-tcp", "ascii", "ascii-tcp"];
@@ -149,4 +153,64 @@ fn every_transport_reads_writes_and_shouts() {
         assert!(!topics.contains(&"readings") && !topics.contains(&"status"), "nobody was heard: {topics:?}");
     }
     assert!(gateway.stop().success(), "within {LIMIT:?}");
+}
+
+/// From now on whoever connects to `place` talks to `target`.
+fn forward(place: SocketAddr, target: String) {
+    let listener = TcpListener::bind(place).unwrap();
+    thread::spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let Ok(far) = TcpStream::connect(&target) else { continue };
+            let (mut from, mut to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut from, &mut to).ok());
+            let (mut from, mut to) = (near, far);
+            thread::spawn(move || io::copy(&mut from, &mut to).ok());
+        }
+    });
+}
+
+#[test]
+fn a_backup_takes_over_and_its_use_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start();
+    let [main, spare] = [1, 2].map(|number| ModbusPeer::tcp(&json!({"1": {"holding": {"0": [number]}}})));
+    // Not the address that all other tests listen at, so that nobody takes the port meanwhile.
+    let first = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).unwrap().local_addr().unwrap();
+    let watcher = Subscriber::start(&broker, "fieldgate/g/plc/readings");
+    let config = head(folder.path(), &broker).replace("[web]\nlisten = \"off\"\n", WEB)
+        + &format!(
+            r#"
+[links.plc]
+driver = "modbus-tcp"
+address = "{first}"
+backup = "{}"
+timeout = "5s"
+[devices.plc]
+link = "plc"
+address = 1
+poll_interval = "100ms"
+points.number = {{ address = "holding:0", type = "u16" }}
+"#,
+            spare.address
+        );
+    let mut gateway = Gateway::run(folder.path(), &config);
+    let watch = Watch::of(gateway.process());
+    let reading = |what: &str, number: u32| {
+        watcher.wait_json("fieldgate/g/plc/readings", what, |json| json["values"]["number"] == number);
+    };
+    let backup = |what: &str, wanted: Value| {
+        watch.wait_at("/api/status", what, |answer| {
+            let status: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+            Some(()).filter(|()| status["links"]["plc"]["backup"] == wanted)
+        });
+    };
+    reading("a value of the backup", 2);
+    backup("the backup in use", json!(spare.address));
+    gateway.process().wait_line("connected to the backup", LIMIT);
+    forward(first, main.address.clone());
+    drop(spare);
+    reading("a value of the first", 1);
+    backup("no backup in use", Value::Null);
+    gateway.process().wait_line("connected to the first address again", LIMIT);
+    drop(main);
 }

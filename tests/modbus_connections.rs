@@ -73,11 +73,13 @@ async fn the_backup_takes_over_and_the_next_connect_begins_with_the_first() {
     let mut driver = with_backup(first, backup.port);
     driver.open(soon()).await.unwrap();
     assert_eq!(read(&mut driver, 1, soon()).await, Ok(words(&[2])), "the first is away");
+    assert_eq!(driver.backup(), Some(format!("127.0.0.1:{}", backup.port)));
     let there = Fake::start_at(first, says(1));
     // It stays where it is while that works.
     assert_eq!(read(&mut driver, 1, soon()).await, Ok(words(&[2])));
     driver.open(soon()).await.unwrap();
     assert_eq!(read(&mut driver, 1, soon()).await, Ok(words(&[1])), "the first is back");
+    assert_eq!(driver.backup(), None);
     assert_eq!((there.connections(), backup.connections()), (1, 1));
 }
 

@@ -50,6 +50,7 @@ pub struct LinkCounters {
     /// Time at work, requests and the rests after them.
     pub busy: Busy,
     fault: RefCell<Option<String>>,
+    backup: RefCell<Option<String>>,
     is_open: Cell<bool>,
 }
 
@@ -65,6 +66,16 @@ impl LinkCounters {
     pub fn lose(&self, why: String) {
         self.is_open.set(false);
         self.fault.replace(Some(why));
+    }
+
+    /// This spare address is in use, or none.
+    pub fn use_backup(&self, address: Option<String>) {
+        self.backup.replace(address);
+    }
+
+    /// The spare address in use.
+    pub fn backup(&self) -> Option<String> {
+        self.backup.borrow().clone()
     }
 
     /// It is open now.

@@ -22,6 +22,11 @@ pub trait Driver {
     /// Opens the link, or opens it again. What was learnt about unanswered requests outlives this.
     async fn open(&mut self, deadline: Instant) -> Result<(), DriverError>;
 
+    /// The spare address, while it is in use instead of the first.
+    fn backup(&self) -> Option<String> {
+        None
+    }
+
     /// Splits a poll of the points `due` (indices into `device.points`) into requests. Pure.
     fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request>;
 

@@ -126,7 +126,8 @@ impl Poll {
         match self.readings.iter().find_map(|reading| reading.value.as_ref().err()) {
             None => PollResult::Good,
             Some(_) if self.answered => PollResult::Degraded,
-            Some(Reason::Timeout) => PollResult::Timeout,
+            // A gateway without an answer of its unit says so by an exception.
+            Some(Reason::Timeout | Reason::Exception(_)) => PollResult::Timeout,
             Some(Reason::Offline) => PollResult::Offline,
             Some(_) => PollResult::Malformed,
         }

@@ -57,6 +57,7 @@ impl Life<'_> {
                 ended = Some(Instant::now());
                 ran?;
             }
+            counters.use_backup(driver.backup());
             let next = if current.is_some() { None } else { schedule.next() };
             let pause = match (&current, &next) {
                 (Some(poll), _) => poll.pause(),

@@ -30,7 +30,8 @@ enum Seen {
 
 type Log = Rc<RefCell<Vec<(Duration, Seen)>>>;
 
-/// Answers at once, unless the device's name says otherwise: `dead` is silent, `panic` panics once.
+/// Answers at once, unless the device's name says otherwise: `dead` is silent, `absent` is what a gateway cannot
+/// reach, `panic` panics once.
 struct Scripted {
     log: Log,
     start: Instant,
@@ -64,6 +65,9 @@ impl Driver for Scripted {
         if device == "dead" {
             sleep_until(deadline).await;
             return Err(DriverError::Timeout);
+        }
+        if device == "absent" {
+            return Err(DriverError::Refused(11));
         }
         assert!(device != "panic" || self.has_panicked.replace(true), "as it was told");
         sleep(Duration::from_millis(10)).await;
@@ -208,6 +212,18 @@ async fn a_dead_device_takes_a_tenth_of_the_line_and_its_neighbour_keeps_its_int
     let offline =
         bench.reports.borrow().iter().any(|r| r.device.as_str() == "dead" && r.state == State::Offline);
     assert!(offline);
+}
+
+#[actix::test]
+async fn a_device_that_a_gateway_cannot_reach_backs_off_like_a_silent_one() {
+    let bench = bench(&["absent", "alive"], Vec::new());
+    sleep(Duration::from_secs(600)).await;
+    let asked = bench.asked("absent").len();
+    assert!((10..30).contains(&asked), "asked {asked} times in ten minutes");
+    let reports = bench.reports.borrow();
+    let report = reports.iter().find(|report| report.device.as_str() == "absent").unwrap();
+    assert_eq!((report.state, report.reason.as_deref()), (State::Offline, Some("exception-11")));
+    assert!(bench.records.borrow()[0].1.contains(r#""bad":{"a":"exception-11","b":"exception-11"}"#));
 }
 
 #[actix::test]

@@ -24,6 +24,7 @@ pub(super) async fn write(site: &Site) -> Result<String, String> {
             json!({
                 "state": if link.is_open() { "online" } else { "offline" },
                 "reason": link.fault(),
+                "backup": link.backup(),
                 "devices": devices,
                 "busy": (link.busy.ratio() * 1000.0).round() / 1000.0,
                 "overruns": link.overruns.get(),

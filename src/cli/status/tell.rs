@@ -20,7 +20,10 @@ pub(super) fn tell(out: &mut impl Write, status: &Json) -> io::Result<()> {
         let percent = link["busy"].as_f64().unwrap_or(0.0) * 100.0;
         let overruns = link["overruns"].as_u64().unwrap_or(0);
         let late = if overruns > 0 { format!(", {overruns} polls left out") } else { String::new() };
-        writeln!(out, "  {id:<20} {:<9} {percent:.1} % busy{late}{}", text(&link["state"]), why(link))?;
+        let backup = link["backup"].as_str();
+        let detour = backup.map_or_else(String::new, |address| format!(", by the backup {}", plain(address)));
+        let state = text(&link["state"]);
+        writeln!(out, "  {id:<20} {state:<9} {percent:.1} % busy{late}{detour}{}", why(link))?;
     }
     writeln!(out, "devices:")?;
     for (id, device) in members(&status["devices"]) {

@@ -1,4 +1,6 @@
-//! What the answer to a request must look like. tokio-modbus checks this in debug builds alone, by panic.
+//! A request, and what its answer must look like. tokio-modbus checks this in debug builds alone, by panic.
+
+use std::time::Duration;
 
 use tokio_modbus::{Request, Response};
 
@@ -37,6 +39,17 @@ impl Shape {
     pub(super) fn is_confirmation(self) -> bool {
         matches!(self.function, 5 | 6 | 15 | 16 | 22)
     }
+}
+
+/// What goes out, and to whom.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'r> {
+    pub(super) unit: u8,
+    pub(super) request: &'r Request<'r>,
+    /// What it reads or writes: first place and how many.
+    pub(super) place: (u16, u16),
+    /// Rest that the unit needs before it.
+    pub(super) pause: Duration,
 }
 
 /// The read request of that function.

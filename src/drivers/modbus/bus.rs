@@ -11,7 +11,7 @@ use tokio_modbus::client::{Client as _, Context, rtu};
 use tokio_modbus::slave::{Slave, SlaveContext as _};
 use tokio_modbus::{Request, Response};
 
-use super::answer::{Shape, check, is_read, read};
+use super::answer::{Question, Shape, check, is_read, read};
 use super::ascii;
 use super::carrier::Carrier;
 use super::codec::Codec;
@@ -47,17 +47,6 @@ pub(super) struct Bus {
     logged: LineCounters,
 }
 
-/// What goes out, and to whom.
-#[derive(Clone, Copy)]
-pub(super) struct Question<'r> {
-    pub(super) unit: u8,
-    pub(super) request: &'r Request<'r>,
-    /// What it reads or writes: first place and how many.
-    pub(super) place: (u16, u16),
-    /// Rest that the unit needs before it.
-    pub(super) pause: Duration,
-}
-
 impl Bus {
     /// A link that is not open yet. `is_ascii`: in hexadecimal, otherwise RTU.
     pub(super) fn new(access: Access, is_ascii: bool, pace: Pace) -> Self {
@@ -84,6 +73,14 @@ impl Bus {
     /// What the line brought that was not believed.
     pub(super) fn counters(&self) -> LineCounters {
         self.line.port().counters
+    }
+
+    /// The spare address, while it is in use.
+    pub(super) fn backup(&self) -> Option<String> {
+        match &self.access {
+            Access::Serial(_) => None,
+            Access::Server(dial) => dial.backup(),
+        }
     }
 
     /// Opens the port or connects, closing first: a port is exclusive, also towards us.

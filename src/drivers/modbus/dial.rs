@@ -25,6 +25,11 @@ impl Dial {
         format!("{host}:{port}")
     }
 
+    /// The spare address, while the last connection leads there.
+    pub(super) fn backup(&self) -> Option<String> {
+        self.is_on_backup.then(|| self.place())
+    }
+
     /// Connects to the first that takes the connection; always begins with the first.
     pub(super) async fn connect(&mut self, deadline: Instant) -> Result<TcpStream, DriverError> {
         let Some(backup) = &self.backup else {

@@ -31,7 +31,8 @@ mod write;
 
 pub use line::LineCounters;
 
-use bus::{Access, Bus, Question};
+use answer::Question;
+use bus::{Access, Bus};
 use dial::Dial;
 use pace::Pace;
 
@@ -199,6 +200,13 @@ impl Driver for Modbus {
         match &mut self.way {
             Way::Tcp(tcp) => tcp.open(deadline).await,
             Way::Bus(bus) => bus.open(deadline).await,
+        }
+    }
+
+    fn backup(&self) -> Option<String> {
+        match &self.way {
+            Way::Tcp(tcp) => tcp.backup(),
+            Way::Bus(bus) => bus.backup(),
         }
     }
 

@@ -13,8 +13,7 @@ use tokio_modbus::Response;
 use tokio_modbus::client::{Client as _, Context, tcp};
 use tokio_modbus::slave::{Slave, SlaveContext as _};
 
-use super::answer::{check, is_read};
-use super::bus::Question;
+use super::answer::{Question, check, is_read};
 use super::dial::Dial;
 use super::pace::Pace;
 use crate::drivers::DriverError;
@@ -57,6 +56,11 @@ impl Tcp {
     /// A link that is not connected yet.
     pub(super) fn new(dial: Dial, pace: Pace) -> Self {
         Self { dial, pace, connection: None }
+    }
+
+    /// The spare address, while it is in use.
+    pub(super) fn backup(&self) -> Option<String> {
+        self.dial.backup()
     }
 
     /// Connects anew.
