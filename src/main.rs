@@ -1,5 +1,6 @@
 //! Arguments in, exit code out.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -45,6 +46,12 @@ enum Command {
         #[arg(long)]
         run: bool,
     },
+    /// What the gateway starts a plugin by.
+    #[command(hide = true)]
+    BecomePlugin {
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -55,6 +62,7 @@ fn main() -> ExitCode {
         Command::Check { print, json } => cli::check::check(&config, print, json),
         Command::Buffer(arguments) => cli::buffer::buffer(&config, &arguments),
         Command::Status { json } => cli::status::status(&config, json),
+        Command::BecomePlugin { arguments } => cli::become_plugin::become_plugin(&arguments),
         Command::Simulate { run } => cli::simulate::simulate(&config, run),
     }
     .into()

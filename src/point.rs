@@ -134,6 +134,11 @@ pub enum Protocol {
     },
     /// Values made here.
     Simulator,
+    /// A device that a plugin speaks to.
+    Plugin {
+        /// What the plugin finds it by, in the plugin's own grammar.
+        address: Option<String>,
+    },
 }
 
 /// A regular expression that is the same as another of the same text.

@@ -63,24 +63,27 @@ impl Scale {
     }
 
     fn driver(&self) -> Box<dyn Driver> {
-        create(&LinkConfig {
-            id: LinkId::new("scale").unwrap(),
-            label: None,
-            tags: None,
-            transport: Transport::Serial {
-                line: SerialLine {
-                    path: self.path.clone(),
-                    baud_rate: 115_200,
-                    parity: Parity::None,
-                    data_bits: 8,
-                    stop_bits: 1,
+        create(
+            &LinkConfig {
+                id: LinkId::new("scale").unwrap(),
+                label: None,
+                tags: None,
+                transport: Transport::Serial {
+                    line: SerialLine {
+                        path: self.path.clone(),
+                        baud_rate: 115_200,
+                        parity: Parity::None,
+                        data_bits: 8,
+                        stop_bits: 1,
+                    },
+                    frame: Frame { end: b"\r\n".to_vec() },
                 },
-                frame: Frame { end: b"\r\n".to_vec() },
+                timeout: PATIENCE,
+                pause: Duration::ZERO,
+                pause_after_connect: Duration::ZERO,
             },
-            timeout: PATIENCE,
-            pause: Duration::ZERO,
-            pause_after_connect: Duration::ZERO,
-        })
+            &[],
+        )
     }
 
     /// Pulls the adapter out.

@@ -285,7 +285,7 @@ async fn every_point_has_values_that_move() {
     let config = simulation.config();
     let mut seen = 0;
     for link in &config.links {
-        let mut driver = create(link);
+        let mut driver = create(link, &[]);
         driver.open(Instant::now() + LIMIT).await.unwrap();
         for device in config.devices.iter().filter(|device| device.link == link.id) {
             let device = Arc::new(device.clone());

@@ -39,7 +39,7 @@ pub(super) struct Load {
 
 /// Reckons the load of a link with these devices on it.
 pub(super) fn estimate(link: &LinkConfig, devices: &[&Device]) -> Load {
-    let mut driver = drivers::create(link);
+    let mut driver = drivers::create(link, &[]);
     let mut load = Load {
         requests: 0,
         round: Duration::ZERO,
@@ -69,6 +69,7 @@ fn basis(transport: &Transport) -> String {
             format!("at {} baud, with answers of {TEXT_ANSWER} bytes", line.baud_rate)
         }
         Transport::Simulator => "no line".to_owned(),
+        Transport::Plugin(plugin) => format!("the plugin {} takes what it takes", plugin.name),
     }
 }
 
@@ -88,7 +89,7 @@ fn time_of(link: &LinkConfig, request: &Request) -> Duration {
             // What talks by itself is not asked.
             _ => Duration::ZERO,
         },
-        Transport::Simulator => Duration::ZERO,
+        Transport::Simulator | Transport::Plugin(_) => Duration::ZERO,
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+pub mod become_plugin;
 pub mod buffer;
 pub mod check;
 mod estimate;

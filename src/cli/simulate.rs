@@ -173,11 +173,22 @@ impl Served<'_> {
                 place
             }
             Transport::Simulator => "inside the gateway".to_owned(),
+            Transport::Plugin(plugin) => {
+                let left_out: Vec<_> = devices.iter().map(|device| device.id.as_str()).collect();
+                let row = format!(
+                    "link {}: left out, because the plugin {} is a program of its own: {}\n",
+                    link.id,
+                    plugin.name,
+                    if left_out.is_empty() { "no device".to_owned() } else { left_out.join(", ") },
+                );
+                self.report.push_str(&row);
+                return Ok(());
+            }
         };
         for device in devices {
             let unit = match device.protocol {
                 Protocol::Modbus { unit, .. } => format!(" (unit {unit})"),
-                Protocol::Text { .. } | Protocol::Simulator => String::new(),
+                Protocol::Text { .. } | Protocol::Simulator | Protocol::Plugin { .. } => String::new(),
             };
             let points = device.points.len();
             let plural = if points == 1 { "" } else { "s" };
@@ -246,7 +257,7 @@ fn units(devices: &[&Device]) -> BTreeMap<u8, Unit> {
     let unit = |device: &&Device| match device.protocol {
         // Unit 0 of a bus is the others.
         Protocol::Modbus { unit, broadcast: false, .. } => Some((unit, Unit::new(&device.points))),
-        Protocol::Modbus { .. } | Protocol::Text { .. } | Protocol::Simulator => None,
+        Protocol::Modbus { .. } | Protocol::Text { .. } | Protocol::Simulator | Protocol::Plugin { .. } => None,
     };
     devices.iter().filter_map(unit).collect()
 }

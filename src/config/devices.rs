@@ -144,6 +144,7 @@ fn protocol(table: &mut Table, transport: &Transport) -> Option<Protocol> {
             without_address(table);
             Some(Protocol::Simulator)
         }
+        Transport::Plugin(_) => Some(Protocol::Plugin { address: table.text_or_number("address") }),
     }
 }
 

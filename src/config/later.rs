@@ -17,8 +17,3 @@ pub(super) fn has_key(section: &str, depth: usize, key: &str) -> bool {
     let mut keys = KEYS.iter();
     keys.any(|(known, at, keys)| *known == section && *at == depth && keys.contains(&key))
 }
-
-/// Says whether a later version has this word as the value of a key.
-pub(super) fn has_value(section: &str, key: &str, word: &str) -> bool {
-    section == "links" && key == "driver" && word.starts_with("plugin:")
-}

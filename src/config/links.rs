@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::plugin;
 use super::table::Table;
 use super::{Frame, LinkConfig, Medium, Parity, SerialLine, Transport, modbus};
 use crate::point::LinkId;
@@ -50,9 +51,15 @@ pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
         let enabled = table.flag("enabled", true);
         let label = table.text("label");
         let tags = table.tags();
-        let transport = transport(&mut table);
+        let plugin = plugin::name(&table);
+        let transport = match &plugin {
+            Some(name) => plugin::read(&mut table, name, enabled),
+            None => transport(&mut table),
+        };
         let millis = Duration::from_millis;
-        let timeout = table.duration("timeout", millis(10)..=millis(60_000), millis(500));
+        // A program of somebody's takes its time to start.
+        let usual = millis(if plugin.is_some() { 5000 } else { 500 });
+        let timeout = table.duration("timeout", millis(10)..=millis(60_000), usual);
         let pause = table.duration("pause", Duration::ZERO..=millis(60_000), Duration::ZERO);
         let range = Duration::ZERO..=millis(60_000);
         let pause_after_connect = table.duration("pause_after_connect", range, Duration::ZERO);
@@ -88,14 +95,14 @@ fn place_of(transport: &Transport) -> Option<(&'static str, String)> {
             let path = fs::canonicalize(&line.path).unwrap_or_else(|_| line.path.clone());
             Some(("path", path.to_string_lossy().into_owned()))
         }
-        Transport::Simulator => None,
+        Transport::Simulator | Transport::Plugin(_) => None,
     }
 }
 
 fn transport(table: &mut Table) -> Option<Transport> {
     if !table.has("driver") {
         let help = "write one of `modbus-tcp`, `modbus-rtu`, `modbus-rtu-tcp`, `modbus-ascii`, `serial`, \
-                    `simulator`";
+                    `simulator`, `plugin:NAME`";
         table.fault("driver", "{key} is missing", help);
     }
     let Some(driver) = table.choice("driver", &DRIVERS) else {

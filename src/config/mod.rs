@@ -20,6 +20,7 @@ mod load;
 mod modbus;
 mod mqtt;
 mod numbers;
+mod plugin;
 mod points;
 mod secret;
 mod table;
@@ -36,6 +37,7 @@ pub use mqtt::{
     AuthConfig, Identity, Layout, MqttConfig, ProxyConfig, Scheme, Server, TlsConfig, Verify, Version,
     WillConfig,
 };
+pub use plugin::{OwnershipError, PluginConfig};
 pub use secret::{Environment, Secret, Source};
 pub use unit::{UnitError, parse_duration};
 pub use web::WebConfig;
@@ -180,6 +182,8 @@ pub enum Transport {
     },
     /// `simulator`
     Simulator,
+    /// `plugin:NAME`
+    Plugin(PluginConfig),
 }
 
 /// How a Modbus request becomes bytes.

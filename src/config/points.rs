@@ -105,8 +105,8 @@ fn kind(table: &mut Table, protocol: &Protocol) -> Option<Kind> {
         return Kind::parse(name, 0);
     }
     let length = match protocol {
-        // The frame says how long a text is.
-        Protocol::Text { .. } => length.unwrap_or(LONGEST_STRING),
+        // The frame, or the plugin's answer, says how long a text is.
+        Protocol::Text { .. } | Protocol::Plugin { .. } => length.unwrap_or(LONGEST_STRING),
         Protocol::Modbus { .. } if !table.was_given("length") => {
             table.fault("length", "{key} is missing", "write how many bytes the text has, 1 to 250");
             return None;
@@ -138,6 +138,7 @@ fn address(table: &mut Table, protocol: &Protocol, kind: Option<Kind>, bit: Opti
             }
         }
         Protocol::Simulator => format!("write one of {}", SIGNALS.join(", ")),
+        Protocol::Plugin { .. } => "write what the plugin's README says".to_owned(),
     };
     if !table.has("address") {
         table.fault("address", "{key} is missing", help);
@@ -172,6 +173,7 @@ fn address(table: &mut Table, protocol: &Protocol, kind: Option<Kind>, bit: Opti
                 return None;
             }
         }
+        Protocol::Plugin { .. } => {}
     }
     if bit.is_some() {
         table.fault("bit", "{key} goes with Modbus registers only", "remove it");

@@ -3,6 +3,7 @@
 //! Each key is taken on its own, so one bad value hides no other fault. What was never taken is not known.
 //! What is taken is noted, defaults and all, for `check --print`.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::path::PathBuf;
 
@@ -45,7 +46,7 @@ pub(super) struct Table<'r> {
     /// Where the template of a device has the same table.
     template: Option<KeyPath>,
     left: Dict,
-    known: Vec<&'static str>,
+    known: Vec<Cow<'static, str>>,
 }
 
 impl<'r> Table<'r> {
@@ -131,10 +132,16 @@ impl<'r> Table<'r> {
     }
 
     /// Takes a key. The flag says that it comes from the environment, where everything is text.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<(Value, bool)> {
+    pub(super) fn take(&mut self, key: impl Into<Cow<'static, str>>) -> Option<(Value, bool)> {
+        let key = key.into();
+        let taken = self.left.remove(&*key).map(|value| (value, self.is_variable(&key)));
         self.known.push(key);
-        let value = self.left.remove(key)?;
-        Some((value, self.is_variable(key)))
+        taken
+    }
+
+    /// A text that is looked at and not taken.
+    pub(super) fn peek(&self, key: &str) -> Option<&str> {
+        self.left.get(key)?.as_str()
     }
 
     /// The value of the key comes from the environment.
@@ -201,7 +208,7 @@ impl<'r> Table<'r> {
     pub(super) fn forget(&mut self, keys: &[&'static str]) {
         for key in keys {
             self.left.remove(*key);
-            self.known.push(key);
+            self.known.push((*key).into());
         }
     }
 
@@ -235,7 +242,7 @@ impl<'r> Table<'r> {
             }
             let help = match nearest(&key, &self.known) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known here: {}", list(self.known.iter().copied())),
+                None => format!("known here: {}", list(self.known.iter().map(AsRef::as_ref))),
             };
             self.fault(&key, "{key} is not a known key", help);
         }
@@ -243,13 +250,13 @@ impl<'r> Table<'r> {
 }
 
 /// The known key that a person may have meant.
-fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+fn nearest<'k>(key: &str, known: &'k [Cow<'static, str>]) -> Option<&'k str> {
     // No key is this long, and comparing costs length times length.
     if key.len() > 2 * point::ID_LENGTH {
         return None;
     }
     let close = |known: &&str| strsim::damerau_levenshtein(key, known);
-    let near = known.iter().copied().min_by_key(|known| close(known))?;
+    let near = known.iter().map(AsRef::as_ref).min_by_key(|known| close(known))?;
     (close(&near) <= 1 + near.len() / 4).then_some(near)
 }
 

@@ -10,7 +10,6 @@ use rust_decimal::prelude::ToPrimitive as _;
 use serde_json::Value as Json;
 
 use super::file::{self, Value};
-use super::later;
 use super::table::{Table, list};
 use super::unit::{self, UnitError};
 use crate::point::Tags;
@@ -203,11 +202,6 @@ impl Table<'_> {
         if let Some((word, meaning)) = words.iter().find(|(word, _)| *word == text) {
             self.note(key, (*word).into());
             return Some(*meaning);
-        }
-        if later::has_value(self.path.first().map_or("", String::as_str), key, &text) {
-            let help = format!("this version knows {}", list(words.iter().map(|(word, _)| *word)));
-            self.fault(key, &format!("{{key}} = \"{text}\" is not in this version yet"), help);
-            return None;
         }
         let words = list(words.iter().map(|(word, _)| *word));
         self.fault(key, "{key} is none of the words it may be", format!("write one of {words}"));

@@ -9,6 +9,7 @@ use crate::config::{LinkConfig, Transport};
 use crate::point::{Device, Raw, Reason, Sample};
 
 pub mod modbus;
+pub mod plugin;
 mod port;
 pub mod serial;
 pub mod simulator;
@@ -105,9 +106,9 @@ impl DriverError {
     }
 }
 
-/// Makes the driver of a link.
+/// Makes the driver of a link with these devices on it.
 #[must_use]
-pub fn create(link: &LinkConfig) -> Box<dyn Driver> {
+pub fn create(link: &LinkConfig, devices: &[Arc<Device>]) -> Box<dyn Driver> {
     match &link.transport {
         Transport::Modbus { framing, medium, backup, turnaround } => {
             Box::new(modbus::Modbus::new(modbus::Settings {
@@ -120,5 +121,6 @@ pub fn create(link: &LinkConfig) -> Box<dyn Driver> {
         }
         Transport::Serial { line, frame } => Box::new(serial::Serial::new(line.clone(), frame.clone())),
         Transport::Simulator => Box::new(simulator::Simulator::default()),
+        Transport::Plugin(config) => Box::new(plugin::Plugin::new(config.clone(), link, devices)),
     }
 }

@@ -168,8 +168,8 @@ impl Actors {
                 devices: made_from.devices.clone(),
                 layout: made_from.layout,
                 driver: Rc::new({
-                    let config = made_from.config.clone();
-                    move || drivers::create(&config)
+                    let (config, devices) = (made_from.config.clone(), made_from.devices.clone());
+                    move || drivers::create(&config, &devices)
                 }),
                 config: made_from.config.clone(),
                 buffer: self.buffer.clone().recipient(),
