@@ -26,6 +26,7 @@ mod mqtt;
 pub mod node;
 pub mod packet;
 mod peers;
+pub mod plugins;
 mod process;
 pub mod recorder;
 pub mod relay;

@@ -105,6 +105,11 @@ impl Child {
         !self.unsent.is_empty()
     }
 
+    /// The program has ended. Where a child of its own holds its stdout, nothing else shows that.
+    pub(super) fn has_ended(&self) -> bool {
+        self.group.is_none_or(|process| !is_running(process))
+    }
+
     /// Gives out the lines that came unasked, then has `request` on its way.
     pub(super) fn ask(&mut self, request: Vec<u8>, mut unasked: impl FnMut(&[u8])) -> Result<(), Gone> {
         self.read = 0;
@@ -174,7 +179,7 @@ impl Child {
         let mut text = match gone {
             Gone::Refused(text) => format!("it {text}"),
             Gone::Ended => {
-                exited(self.group, LAST_WORDS).await;
+                let has_ended = exited(self.group, LAST_WORDS).await;
                 self.kill();
                 let status = match &mut self.process {
                     Some(process) => timeout(LAST_WORDS, process.wait()).await,
@@ -183,8 +188,8 @@ impl Child {
                 // It writes its last words before it ends, but nobody may have read them yet.
                 drop(timeout(LAST_WORDS, &mut self.log).await);
                 match status {
-                    Ok(Ok(status)) => format!("it ended ({status})"),
-                    Ok(Err(_)) | Err(_) => "it has closed its stdout".to_owned(),
+                    Ok(Ok(status)) if has_ended => format!("it ended ({status})"),
+                    _ => "it has closed its stdout".to_owned(),
                 }
             }
         };
@@ -209,14 +214,19 @@ impl Child {
 async fn exited(process: Option<Pid>, limit: Duration) -> bool {
     let end = Instant::now() + limit;
     let Some(process) = process else { return true };
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    while matches!(waitid(WaitId::Pid(process), options), Ok(None)) {
+    while is_running(process) {
         if Instant::now() >= end {
             return false;
         }
         sleep(Duration::from_millis(10)).await;
     }
     true
+}
+
+/// Looks without waiting for it: as long as nobody has, its number is not another's.
+fn is_running(process: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::Pid(process), options), Ok(None))
 }
 
 impl Drop for Child {

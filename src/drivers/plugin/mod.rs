@@ -147,6 +147,9 @@ impl Plugin {
             self.unanswered = 0;
             return Ok(judge(&answer));
         }
+        if child.has_ended() {
+            return Err(Gone::Ended);
+        }
         self.unanswered += 1;
         if child.is_deaf() {
             return Err(Gone::Refused("does not read its stdin".to_owned()));
