@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -62,7 +64,15 @@ fn each_sample_works_once_it_is_enabled() {
         assert_eq!(text.matches("\nenabled = false\n").count(), 1, "{}", path.display());
         let alone = tempfile::tempdir().unwrap();
         let file = alone.path().join("sample.toml");
-        fs::write(&file, text.replace("\nenabled = false\n", "\n")).unwrap();
+        let mut text = text.replace("\nenabled = false\n", "\n");
+        if path.ends_with("plugin.toml") {
+            // It is not installed here.
+            let plugin = support::plugins::install(alone.path(), "pi-health");
+            let driver = "driver = \"plugin:pi-health\"\n";
+            assert!(text.contains(driver));
+            text = text.replace(driver, &format!("{driver}folder = \"{}\"\n", plugin.display()));
+        }
+        fs::write(&file, text).unwrap();
         let (config, _) = load(&file, &url());
         assert_eq!(config.links.len(), 1, "{}", path.display());
         assert!(!config.devices.is_empty(), "{}", path.display());
@@ -70,7 +80,7 @@ fn each_sample_works_once_it_is_enabled() {
         assert_eq!(config.warnings, Vec::<String>::new(), "{}", path.display());
         samples += 1;
     }
-    assert!(samples >= 5, "one for each driver, and a serial server");
+    assert!(samples >= 6, "one for each driver, and a serial server");
 }
 
 #[test]

@@ -44,9 +44,7 @@ fn exec(arguments: &[OsString]) -> Result<Infallible, io::Error> {
     }
     close_inherited()?;
     // The rest is for the good of the neighbours; a sandbox may forbid it, and has bounds of its own.
-    for (resource, most) in [(Resource::Data, DATA), (Resource::Core, 0)] {
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) }).ok();
-    }
+    setrlimit(Resource::Data, Rlimit { current: Some(DATA), maximum: Some(DATA) }).ok();
     nice(NICE).ok();
     fs::OpenOptions::new()
         .write(true)
