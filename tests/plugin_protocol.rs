@@ -144,8 +144,7 @@ fn a_plugin_gets_nothing_of_the_gateway() {
         + &["environment", "open", "folder", "nice"]
             .map(|point| format!("{point} = {{ address = \"{point}\", type = \"string\" }}\n"))
             .concat();
-    let environment =
-        [("SECRET", "hunter2"), ("CREDENTIALS_DIRECTORY", "/run/x"), ("http_proxy", "http://x")];
+    let environment = [("SECRET", "hunter2"), ("http_proxy", "http://x")];
     let _gateway = Gateway::run_with(folder.path(), &config, &environment);
     watcher.wait_json("fieldgate/g/status", "the connection", |json| json["state"] == "online");
     // It ends after each answer, so the third was started when the broker's socket was open.

@@ -257,7 +257,9 @@ fn units(devices: &[&Device]) -> BTreeMap<u8, Unit> {
     let unit = |device: &&Device| match device.protocol {
         // Unit 0 of a bus is the others.
         Protocol::Modbus { unit, broadcast: false, .. } => Some((unit, Unit::new(&device.points))),
-        Protocol::Modbus { .. } | Protocol::Text { .. } | Protocol::Simulator | Protocol::Plugin { .. } => None,
+        Protocol::Modbus { .. } | Protocol::Text { .. } | Protocol::Simulator | Protocol::Plugin { .. } => {
+            None
+        }
     };
     devices.iter().filter_map(unit).collect()
 }

@@ -310,6 +310,7 @@ mod tests {
             protocol: Protocol::Plugin { address: Some("3".to_owned()) },
             poll_interval: Duration::from_secs(1),
             patience: Duration::from_secs(1),
+            pause: Duration::ZERO,
             points: points.iter().map(point).collect(),
         }
     }
