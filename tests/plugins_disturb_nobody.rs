@@ -13,7 +13,7 @@ use support::plugins::{hostile, plugin_device};
 use support::{Broker, Gateway, LIMIT, Message, Subscriber, head, publish};
 
 /// Every way to break the protocol that ends in no good reading, and a part of what is said of it.
-const HOPELESS: [(&str, &str); 11] = [
+const HOPELESS: [(&str, &str); 12] = [
     ("hangs", "gave no answer to 3 requests in a row"),
     ("deaf", "gave no answer to 3 requests in a row"),
     ("dies", "it ended (exit status: 3)"),
@@ -21,7 +21,8 @@ const HOPELESS: [(&str, &str); 11] = [
     ("crashes", "it ended (signal: 11"),
     ("closes", "it has closed its stdout"),
     ("endless-line", "it writes a line of more than 1 MiB"),
-    ("old-answers", "it writes more than 4 MiB for one answer"),
+    ("old-answers", "it writes more than 1000 lines for one answer"),
+    ("big-answers", "it writes more than 4 MiB for one answer"),
     ("early", "which it was never sent"),
     ("eats", "MemoryError"),
     ("forks", "it ended (exit status: 0)"),

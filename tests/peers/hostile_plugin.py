@@ -108,10 +108,9 @@ def main():
         elif MODE == "old-answers":
             old = b'{"id":0,"ok":{"samples":[{"point":"v","value":666}]}}\n' * 500
             forever(lambda: os.write(1, old))
-        elif MODE == "talks-between":
-            say(good(request))
-            threading.Thread(target=forever, args=(lambda: os.write(1, b"chatter " * 1000 + b"\n"),), daemon=True).start()
-            time.sleep(600)
+        elif MODE == "big-answers":
+            old = b'{"id":0,"ok":"' + b"x" * 100000 + b'"}\n'
+            forever(lambda: os.write(1, old))
         elif MODE == "eats":
             hoard = []
             forever(lambda: hoard.append(bytearray(16 << 20)))

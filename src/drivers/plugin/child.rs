@@ -26,6 +26,8 @@ const ENVIRONMENT: [(&str, &str); 2] =
 const LONGEST_LINE: usize = 1 << 20;
 /// Most bytes that are read for one answer, those before it included.
 const MOST_BYTES: usize = 4 << 20;
+/// Most lines among them: looking at one costs more than reading it.
+const MOST_LINES: u32 = 1000;
 /// Bytes read at once, at least.
 const CHUNK: usize = 8 << 10;
 /// How long a plugin whose stdin was closed may take to end by itself.
@@ -54,6 +56,8 @@ pub(super) struct Child {
     searched: usize,
     /// Bytes read since the last request.
     read: usize,
+    /// Lines taken since the last request.
+    lines: u32,
     /// The part of a request that the plugin has not taken yet.
     unsent: Vec<u8>,
     log: JoinHandle<()>,
@@ -94,6 +98,7 @@ impl Child {
             pending: Vec::new(),
             searched: 0,
             read: 0,
+            lines: 0,
             unsent: Vec::new(),
             log: tokio::spawn(stderr::log(link.clone(), stderr, words.clone())),
             words,
@@ -112,7 +117,7 @@ impl Child {
 
     /// Gives out the lines that came unasked, then has `request` on its way.
     pub(super) fn ask(&mut self, request: Vec<u8>, mut unasked: impl FnMut(&[u8])) -> Result<(), Gone> {
-        self.read = 0;
+        (self.read, self.lines) = (0, 0);
         loop {
             while let Some(line) = self.next_line()? {
                 unasked(&line);
@@ -168,6 +173,10 @@ impl Child {
             }
             return Ok(None);
         };
+        self.lines += 1;
+        if self.lines > MOST_LINES {
+            return Err(Gone::Refused(format!("writes more than {MOST_LINES} lines for one answer")));
+        }
         let mut line: Vec<u8> = self.pending.drain(..=self.searched + end).collect();
         self.searched = 0;
         line.pop();

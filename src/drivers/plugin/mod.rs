@@ -106,10 +106,13 @@ impl Plugin {
     /// Passes over what came since the last answer, then sends the request.
     fn settle(&mut self, child: &mut Child, request: Vec<u8>) -> Result<(), Gone> {
         let (last, link) = (self.id - 1, &self.link);
-        let (mut skipped, mut early) = (self.skipped, None);
+        let (before, mut skipped, mut early) = (self.skipped, self.skipped, None);
         let asked = child.ask(request, |line| {
             skipped += 1;
-            debug!(%link, skipped, line = wire::shown(&String::from_utf8_lossy(line)), "a line nobody waits for");
+            // One of them tells it all; the number tells the rest.
+            if skipped == before + 1 {
+                debug!(%link, skipped, line = wire::shown(&String::from_utf8_lossy(line)), "a line nobody waits for");
+            }
             early = early.or(wire::parse(line).ok().map(|answer| answer.id).filter(|id| *id > last));
         });
         self.skipped = skipped;
@@ -127,6 +130,7 @@ impl Plugin {
         judge: impl Fn(&Answer) -> Result<T, DriverError>,
         deadline: Instant,
     ) -> Result<Result<T, DriverError>, Gone> {
+        let skipped = self.skipped;
         // Looked at each time: lines that are always ready would keep the timer from being asked.
         while Instant::now() < deadline {
             let Ok(line) = timeout_at(deadline, child.line()).await else { break };
@@ -141,7 +145,9 @@ impl Plugin {
             }
             if answer.id < id {
                 self.skipped += 1;
-                debug!(link = %self.link, skipped = self.skipped, id = answer.id, "an answer came too late");
+                if skipped == self.skipped - 1 {
+                    debug!(link = %self.link, skipped = self.skipped, id = answer.id, "an answer came too late");
+                }
                 continue;
             }
             self.unanswered = 0;
