@@ -11,6 +11,7 @@ use rust_decimal::Decimal;
 use crate::address::Address;
 use crate::point::{Kind, Point, Raw, Reason, Value};
 
+mod change;
 mod encode;
 mod exact;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+pub use change::is_change;
 pub use encode::{EncodeError, encode};
 pub use mask::{is_same, mask};
 
@@ -181,7 +183,8 @@ fn check_float(point: &Point, bits: u64, width: u32, number: f64) -> Result<(), 
     for sentinel in &point.invalid {
         let same_bits = i128::from(bits) == *sentinel || pattern::signed(bits, width) == *sentinel;
         // Compared as text, because not every i128 is an f64.
-        if same_bits || format!("{number}") == sentinel.to_string() {
+        // A zero has a sign, a sentinel has not.
+        if same_bits || format!("{}", number + 0.0) == sentinel.to_string() {
             return Err(Reason::Invalid);
         }
     }

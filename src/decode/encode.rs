@@ -21,11 +21,12 @@ pub enum EncodeError {
 ///
 /// - `bool` takes booleans, `string` takes text, everything else numbers; a name from `values` stands for
 ///   its raw number.
-/// - Limits, the type's own range, and for whole-number types a whole step of `scale` are required; a
-///   sentinel cannot be written.
+/// - Limits and the type's own range are required; a sentinel cannot be written.
+/// - For whole-number types a scaled value is rounded to the nearest step of `scale`, a half away from the raw 0, and
+///   never beyond a limit; a value without scale has to be whole. Floats take the nearest number of their type.
 /// - A `bool` of a register gives its bit in place (without `bit`, the register becomes 0 or 1), any other
-///   `bool` gives `Raw::Bit`. All else gives `Raw::Words` as long as the type's registers. What the point
-///   does not own (see [`super::mask`]) is 0: whoever writes it has to keep those bits.
+///   `bool` gives `Raw::Bit`. All else gives `Raw::Words` as long as the type's registers; a text ends in NULs. What
+///   the point does not own (see [`super::mask`]) is 0: whoever writes it has to keep those bits.
 pub fn encode(point: &Point, value: &Value) -> Result<Raw, EncodeError> {
     match (point.kind, value) {
         (Kind::Bool, Value::Bool(on)) => Ok(switch(point, *on)),
@@ -98,27 +99,33 @@ fn named(point: &Point, text: &str, number: i128) -> Result<Raw, EncodeError> {
 }
 
 fn integer(point: &Point, wanted: Decimal) -> Result<Raw, EncodeError> {
-    let raw = exact::unscale(wanted, point.scale, point.offset);
-    let raw = raw.ok_or_else(|| outside(point, &wanted))?.floor();
-    let below = exact::scale(raw, point.scale, point.offset);
-    if below != Some(wanted) {
-        let above = raw.checked_add(Decimal::ONE);
-        let above = above.and_then(|raw| exact::scale(raw, point.scale, point.offset));
-        let (Some(below), Some(above)) = (below, above) else {
-            return Err(outside(point, &wanted));
-        };
-        return Err(EncodeError::OutOfRange(format!(
-            "{} {} is no whole step of its scale {}; the nearest values are {} and {}",
-            point.id,
-            wanted.normalize(),
-            point.scale.normalize(),
-            below.min(above).normalize(),
-            below.max(above).normalize(),
-        )));
+    let number = exact::nearest(wanted, point.scale, point.offset).ok_or_else(|| outside(point, &wanted))?;
+    let shown = wanted.normalize();
+    if is_plain(point) && !wanted.fract().is_zero() {
+        // Counts and switches: nobody means something between two of them.
+        return Err(EncodeError::OutOfRange(format!("{} {shown} is not a whole number", point.id)));
     }
-    let wanted = wanted.normalize();
-    let number = raw.normalize().to_string().parse();
-    place(point, number.map_err(|_| outside(point, &wanted))?, &wanted.to_string())
+    place(point, inward(point, number, &shown)?, &shown.to_string())
+}
+
+/// The raw number, or where its value lies beyond a limit because it was rounded: the neighbour that does not.
+fn inward(point: &Point, number: i128, shown: &Decimal) -> Result<i128, EncodeError> {
+    let value = |number: i128| {
+        let raw = Decimal::try_from_i128_with_scale(number, 0).ok()?;
+        exact::scale(raw, point.scale, point.offset)
+    };
+    let is_within = |number: &i128| value(*number).is_some_and(|value| check_limits(point, value).is_ok());
+    let near = [Some(number), number.checked_sub(1), number.checked_add(1)];
+    near.into_iter().flatten().find(is_within).ok_or_else(|| {
+        if value(number).is_none() {
+            return outside(point, shown);
+        }
+        let scale = point.scale.normalize();
+        EncodeError::OutOfRange(format!(
+            "{} {shown} cannot be: no whole step of its scale {scale} lies within its limits",
+            point.id
+        ))
+    })
 }
 
 /// Puts a raw number into its registers.

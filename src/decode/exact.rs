@@ -15,9 +15,28 @@ pub(super) fn scale(raw: Decimal, scale: Decimal, offset: Decimal) -> Option<Dec
     fit(product.checked_add(offset)?, places)
 }
 
-/// `(value - offset) / scale`, rounded where it does not come out; check with [`scale`].
+/// `(value - offset) / scale`, rounded where it does not come out.
 pub(super) fn unscale(value: Decimal, scale: Decimal, offset: Decimal) -> Option<Decimal> {
     value.checked_sub(offset)?.checked_div(scale)
+}
+
+/// The whole number nearest to `(value - offset) / scale`, half a step away from zero; `None` when it takes more
+/// digits than fit on the way. Whole numbers all along: a quotient cut to 28 digits could come to lie on the other
+/// side of a half.
+pub(super) fn nearest(value: Decimal, scale: Decimal, offset: Decimal) -> Option<i128> {
+    let places = value.scale().max(offset.scale());
+    let value = shift(value.mantissa(), places - value.scale())?;
+    let offset = shift(offset.mantissa(), places - offset.scale())?;
+    let distance = value.checked_sub(offset)?;
+    let common = places.max(scale.scale());
+    let distance = shift(distance, common - places)?;
+    let step = shift(scale.mantissa(), common - scale.scale())?;
+    let whole = distance.checked_div(step)?;
+    let rest = distance.checked_rem(step)?;
+    if rest.unsigned_abs() < step.unsigned_abs() - rest.unsigned_abs() {
+        return Some(whole);
+    }
+    whole.checked_add(distance.signum() * step.signum())
 }
 
 /// The nearest `f64`.
