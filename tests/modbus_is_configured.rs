@@ -23,7 +23,7 @@ fn transport(config: &Config, link: &str) -> (Framing, String, Option<(String, u
     };
     let medium = match medium {
         Medium::Tcp { host, port } => format!("{host}:{port}"),
-        Medium::Line(line) => format!("{line:?}"),
+        Medium::Line(serial) => format!("{serial:?}"),
     };
     (*framing, medium, backup.clone(), turnaround.as_millis())
 }
