@@ -93,8 +93,10 @@ pub struct Device {
     pub tags: Tags,
     /// What the driver needs to know to talk to it.
     pub protocol: Protocol,
-    /// Time from the start of one poll to the start of the next.
+    /// Time from the start of one poll to the start of the next, of points without one of their own.
     pub poll_interval: Duration,
+    /// Polls come at the multiples of their interval since midnight, UTC.
+    pub align: bool,
     /// How long one request may take before it counts as a time-out.
     pub patience: Duration,
     /// Rest of the link before each request to it.
@@ -118,8 +120,8 @@ pub enum Protocol {
     Modbus {
         /// Unit id, 1 to 247 (and 0 or 248 to 255 on TCP, where the unit may be the server itself).
         unit: u8,
-        /// Most registers in one read, 1 to 125 (Modbus Application Protocol V1.1b3, 6.3).
-        max_registers: u16,
+        /// How it may be read.
+        reads: Reads,
         /// Stands for every unit of its bus (unit 0): it obeys and never answers.
         broadcast: bool,
         /// It knows function 23: writes and reads back in one request.
@@ -139,6 +141,25 @@ pub enum Protocol {
         /// What the plugin finds it by, in the plugin's own grammar.
         address: Option<String>,
     },
+}
+
+/// What a Modbus unit can take, and how long it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reads {
+    /// Most registers in one read, 1 to 125 (Modbus Application Protocol V1.1b3, 6.3).
+    pub max_registers: u16,
+    /// Most coils or discrete inputs in one read, 1 to 2000 (Modbus Application Protocol V1.1b3, 6.1).
+    pub max_bits: u16,
+    /// Most places read across between two points; `None`: as far as that is quicker than another request.
+    pub max_gap: Option<u16>,
+    /// Time from the end of a request to the beginning of its answer; over TCP with the way there and back.
+    pub answer_time: Duration,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self { max_registers: 125, max_bits: 2000, max_gap: None, answer_time: Duration::from_millis(5) }
+    }
 }
 
 /// A regular expression that is the same as another of the same text.
@@ -186,6 +207,10 @@ pub struct Point {
     pub invalid: Vec<i128>,
     /// Names for raw numbers.
     pub values: BTreeMap<i128, String>,
+    /// Its own time from one poll to the next.
+    pub poll_interval: Option<Duration>,
+    /// It shares a request with no other point.
+    pub no_merge: bool,
     /// Commands may write it.
     pub writable: bool,
     /// Least value a command may write.
@@ -211,6 +236,8 @@ impl Point {
             bits: None,
             invalid: Vec::new(),
             values: BTreeMap::new(),
+            poll_interval: None,
+            no_merge: false,
             writable: false,
             min: None,
             max: None,

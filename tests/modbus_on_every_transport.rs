@@ -18,7 +18,7 @@ use fieldgate::address::{Address, Area};
 use fieldgate::decode::{decode, encode};
 use fieldgate::drivers::modbus::{Modbus, Settings};
 use fieldgate::drivers::{Driver, DriverError};
-use fieldgate::point::{Device, Kind, Order, Point, Protocol, Raw, Value};
+use fieldgate::point::{Device, Kind, Order, Point, Protocol, Raw, Reads, Value};
 use peers::{Peer, device, driver, settings, soon, within};
 use tokio::time::Instant;
 
@@ -266,7 +266,7 @@ async fn function_23_writes_and_reads_back_at_once_where_it_is_configured() {
             let mut bench = Bench::start(transport, lacks).await;
             let device = changed(&one(1, 50, Kind::U32, |point| point.order = Order::Cdab), |device| {
                 device.protocol =
-                    Protocol::Modbus { unit: 1, max_registers: 125, broadcast: false, read_write: true };
+                    Protocol::Modbus { unit: 1, reads: Reads::default(), broadcast: false, read_write: true };
             });
             for number in [0x0001_0002, 0x0003_0004] {
                 let raw = bench.write(&device, &Value::Int(number)).await.unwrap();
@@ -281,7 +281,7 @@ async fn function_23_writes_and_reads_back_at_once_where_it_is_configured() {
 fn everyone(points: &[(Area, u16, Kind)]) -> Arc<Device> {
     changed(&device(0, points), |device| {
         device.protocol =
-            Protocol::Modbus { unit: 0, max_registers: 125, broadcast: true, read_write: false };
+            Protocol::Modbus { unit: 0, reads: Reads::default(), broadcast: true, read_write: false };
         // Nobody may wait for an answer.
         device.patience = Duration::from_secs(25);
     })

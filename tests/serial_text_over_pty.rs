@@ -81,6 +81,7 @@ impl Scale {
                 timeout: PATIENCE,
                 pause: Duration::ZERO,
                 pause_after_connect: Duration::ZERO,
+                dead_share: 0.1,
             },
             &[],
         )
@@ -120,6 +121,7 @@ fn device(request: Option<&str>) -> Arc<Device> {
             decode: Pattern(regex::Regex::new(r"^(?<status>\w\w),(?<weight>[-+ 0-9.]+)kg$").unwrap()),
         },
         poll_interval: Duration::from_secs(1),
+        align: false,
         patience: PATIENCE,
         pause: Duration::ZERO,
         points: vec![point("status", Kind::String { length: 2 }), point("weight", Kind::F64)],

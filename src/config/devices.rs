@@ -1,6 +1,7 @@
 //! The devices: `[devices.ID]`, with the template each may have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use regex::Regex;
@@ -11,6 +12,10 @@ use super::table::Table;
 use super::templates::Templates;
 use super::{LinkConfig, Transport, modbus};
 use crate::point::{Device, DeviceId, LinkId, Order, Pattern, Protocol};
+
+/// From the start of one poll to that of the next.
+pub(super) const INTERVALS: RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(7 * 86_400);
 
 /// Longest request of a text device, in bytes.
 const LONGEST_REQUEST: usize = 256;
@@ -49,8 +54,8 @@ fn device(
     let enabled = table.flag("enabled", true);
     let label = table.text("label");
     let tags = table.tags();
-    let range = Duration::from_millis(10)..=Duration::from_secs(7 * 86_400);
-    let poll_interval = table.duration("poll_interval", range, Duration::from_secs(5));
+    let poll_interval = table.duration("poll_interval", INTERVALS, Duration::from_secs(5));
+    let align = table.flag("align", false);
     let order = order(&mut table);
     let link = link(&mut table, links);
     let Some((link, enabled)) = link.map(|(link, used)| (link, enabled && used)) else {
@@ -89,6 +94,7 @@ fn device(
         tags,
         protocol,
         poll_interval,
+        align,
         patience,
         pause,
         points,

@@ -63,6 +63,7 @@ pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
         let pause = table.duration("pause", Duration::ZERO..=millis(60_000), Duration::ZERO);
         let range = Duration::ZERO..=millis(60_000);
         let pause_after_connect = table.duration("pause_after_connect", range, Duration::ZERO);
+        let dead_share = dead_share(&mut table);
         if let Some((key, place)) = transport.as_ref().filter(|_| enabled).and_then(place_of)
             && let Some(owner) = owners.insert(place, id.clone())
         {
@@ -78,10 +79,25 @@ pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
             timeout,
             pause,
             pause_after_connect,
+            dead_share,
         });
         links.insert(id, Link { enabled, config });
     }
     links
+}
+
+/// The part of a line's time that a device without answers may take.
+fn dead_share(table: &mut Table) -> f64 {
+    let (low, high) = (0.01, 0.5);
+    let share = table.share("dead_share", 0.1);
+    if (0.0..=1.0).contains(&share) && !(low..=high).contains(&share) {
+        table.fault(
+            "dead_share",
+            "{key} must lie within 0.01 to 0.5",
+            "write a part of the whole such as 0.1",
+        );
+    }
+    share
 }
 
 /// What a link owns alone, comparable, and the key that says so.

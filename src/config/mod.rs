@@ -157,6 +157,8 @@ pub struct LinkConfig {
     pub pause: Duration,
     /// A fresh connection or port is left alone so long.
     pub pause_after_connect: Duration,
+    /// The part of the link's time that a device without answers may take, 0.01 to 0.5.
+    pub dead_share: f64,
 }
 
 /// `links.ID.driver` with the keys that belong to it.

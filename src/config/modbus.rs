@@ -6,13 +6,16 @@ use super::links::{LINE_KEYS, line, parse_host};
 use super::table::Table;
 use super::{Framing, Medium, Transport};
 use crate::decode::mask;
-use crate::point::{Point, Protocol};
+use crate::point::{Point, Protocol, Reads};
 
 /// Port of Modbus TCP (MODBUS Messaging on TCP/IP Implementation Guide V1.0b, 4.2).
 const PORT: u16 = 502;
 
 /// Most registers of one read (Modbus Application Protocol V1.1b3, 6.3).
 const MOST_REGISTERS: u16 = 125;
+
+/// Most coils or discrete inputs of one read (Modbus Application Protocol V1.1b3, 6.1).
+const MOST_BITS: u16 = 2000;
 
 /// Time that units get for a broadcast (Modbus over Serial Line V1.02, 2.4.1: 100 to 200 ms).
 const TURNAROUND: Duration = Duration::from_millis(100);
@@ -21,7 +24,8 @@ const TURNAROUND: Duration = Duration::from_millis(100);
 pub(super) const LINK_KEYS: [&str; 2] = ["backup", "turnaround"];
 
 /// Keys of Modbus devices alone.
-pub(super) const DEVICE_KEYS: [&str; 2] = ["max_registers", "read_write"];
+pub(super) const DEVICE_KEYS: [&str; 5] =
+    ["max_registers", "max_bits", "max_gap", "answer_time", "read_write"];
 
 /// The driver words of Modbus.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,8 +121,7 @@ pub(super) fn unit(table: &mut Table, framing: Framing) -> Option<Protocol> {
         table.fault("address", "{key} is missing: a Modbus device needs its unit", help);
     }
     let unit = table.text_or_number("address");
-    let max_registers = table.whole("max_registers", 1..=MOST_REGISTERS).unwrap_or(MOST_REGISTERS);
-    table.note("max_registers", max_registers.into());
+    let reads = reads(table);
     let read_write = table.flag("read_write", false);
     let unit = unit?;
     let digits = !unit.is_empty() && unit.bytes().all(|b| b.is_ascii_digit());
@@ -131,7 +134,18 @@ pub(super) fn unit(table: &mut Table, framing: Framing) -> Option<Protocol> {
     if broadcast && read_write {
         table.fault("read_write", "{key} cannot be: nobody answers a broadcast", "remove it");
     }
-    Some(Protocol::Modbus { unit, max_registers, broadcast, read_write })
+    Some(Protocol::Modbus { unit, reads, broadcast, read_write })
+}
+
+fn reads(table: &mut Table) -> Reads {
+    let max_registers = table.whole("max_registers", 1..=MOST_REGISTERS).unwrap_or(MOST_REGISTERS);
+    table.note("max_registers", max_registers.into());
+    let max_bits = table.whole("max_bits", 1..=MOST_BITS).unwrap_or(MOST_BITS);
+    table.note("max_bits", max_bits.into());
+    let max_gap = table.whole("max_gap", 0..=MOST_BITS);
+    let range = Duration::ZERO..=Duration::from_secs(10);
+    let answer_time = table.duration("answer_time", range, Reads::default().answer_time);
+    Reads { max_registers, max_bits, max_gap, answer_time }
 }
 
 /// What a point of unit 0 must be: it is written and never read.

@@ -1,6 +1,6 @@
 //! The points of a device: `[devices.ID.points.ID]`.
 
-use super::devices::{groups, order};
+use super::devices::{INTERVALS, groups, order};
 use super::modbus;
 use super::numbers::{bits, invalid, numbers, values};
 use super::table::Table;
@@ -49,6 +49,11 @@ fn point(id: &str, table: &mut Table, protocol: &Protocol, device_order: Option<
     let kind = kind(table, protocol);
     let bit = table.whole("bit", 0..=15_u8);
     let writable = table.flag("writable", false);
+    let poll_interval = table.has("poll_interval").then(|| {
+        let default = *INTERVALS.end();
+        table.duration("poll_interval", INTERVALS, default)
+    });
+    let no_merge = no_merge(table, protocol);
     let bits = bits(table, kind);
     let address = address(table, protocol, kind, bit);
     let numbers = numbers(table, kind);
@@ -77,6 +82,8 @@ fn point(id: &str, table: &mut Table, protocol: &Protocol, device_order: Option<
         bits,
         invalid,
         values,
+        poll_interval,
+        no_merge,
         writable,
         min,
         max,
@@ -85,6 +92,14 @@ fn point(id: &str, table: &mut Table, protocol: &Protocol, device_order: Option<
         modbus::check_broadcast(table, &point);
     }
     Some(point)
+}
+
+fn no_merge(table: &mut Table, protocol: &Protocol) -> bool {
+    if !matches!(protocol, Protocol::Modbus { .. }) {
+        table.refuse("no_merge", "{key} belongs to a point on a Modbus link", "remove it");
+        return false;
+    }
+    table.flag("no_merge", false)
 }
 
 fn kind(table: &mut Table, protocol: &Protocol) -> Option<Kind> {
@@ -146,7 +161,7 @@ fn address(table: &mut Table, protocol: &Protocol, kind: Option<Kind>, bit: Opti
     }
     let text = table.text_or_number("address")?;
     match protocol {
-        Protocol::Modbus { max_registers, .. } => {
+        Protocol::Modbus { reads, .. } => {
             let (area, number) = match parse_modbus(&text) {
                 Ok(place) => place,
                 Err(AddressError::Form(_)) => {
@@ -158,7 +173,7 @@ fn address(table: &mut Table, protocol: &Protocol, kind: Option<Kind>, bit: Opti
                     return None;
                 }
             };
-            check_place(table, area, number, kind?, bit, *max_registers);
+            check_place(table, area, number, kind?, bit, reads.max_registers);
             return Some(Address::Register { area, number, bit });
         }
         Protocol::Text { decode, .. } => {

@@ -7,7 +7,7 @@ use super::load;
 use super::table::Table;
 
 /// What a device may say, `template` apart; for a template that no device reads.
-const DEVICE_KEYS: [&str; 13] = [
+const DEVICE_KEYS: [&str; 17] = [
     "enabled",
     "label",
     "tags",
@@ -15,18 +15,39 @@ const DEVICE_KEYS: [&str; 13] = [
     "address",
     "poll_interval",
     "order",
+    "align",
     "max_registers",
     "read_write",
     "pause",
+    "max_bits",
+    "max_gap",
+    "answer_time",
     "request",
     "decode",
     "points",
 ];
 
 /// What a point may say.
-const POINT_KEYS: [&str; 17] = [
-    "enabled", "label", "tags", "address", "type", "length", "order", "scale", "offset", "unit", "bit",
-    "bits", "invalid", "values", "writable", "min", "max",
+const POINT_KEYS: [&str; 19] = [
+    "enabled",
+    "label",
+    "tags",
+    "address",
+    "type",
+    "length",
+    "order",
+    "scale",
+    "offset",
+    "unit",
+    "bit",
+    "bits",
+    "invalid",
+    "values",
+    "writable",
+    "min",
+    "max",
+    "poll_interval",
+    "no_merge",
 ];
 
 /// Every template, and which of them a device has.

@@ -31,6 +31,29 @@ pub trait Driver {
     /// Splits a poll of the points `due` (indices into `device.points`) into requests. Pure.
     fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request>;
 
+    /// What of `due` the plan leaves out because the device is known to refuse it.
+    fn refused(&self, device: &Arc<Device>, due: &[usize]) -> Vec<Sample> {
+        let _ = (device, due);
+        Vec::new()
+    }
+
+    /// The device refused a request with this exception: what to ask in its place. Nothing: nothing better is known.
+    fn split(&mut self, request: &Request, exception: u8) -> Vec<Request> {
+        let _ = (request, exception);
+        Vec::new()
+    }
+
+    /// A poll of the device is over: tells when that changes how it is read from now on.
+    fn learnt(&mut self, device: &Device) -> Option<Learnt> {
+        let _ = device;
+        None
+    }
+
+    /// Takes up what [`Driver::learnt`] once gave to be kept about the device.
+    fn recall(&mut self, device: &Device, kept: &[u8]) {
+        let _ = (device, kept);
+    }
+
     /// Sends one request and gives one sample for each of its points.
     async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError>;
 
@@ -64,6 +87,22 @@ pub struct Span {
     pub start: u16,
     /// How many places.
     pub count: u16,
+}
+
+/// A device is read in another way from now on: its polls have to be planned anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learnt {
+    /// What has settled: to be told, and to be kept over a restart.
+    pub kept: Option<Kept>,
+}
+
+/// What a device refuses to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// For people, such as `holding:40-47`; nothing: it refuses nothing any more.
+    pub holes: Vec<String>,
+    /// For [`Driver::recall`]; empty: there is nothing to keep.
+    pub value: Vec<u8>,
 }
 
 /// Why an exchange gave nothing. The variants say what the link does next.

@@ -157,6 +157,7 @@ mod tests {
             tags: None,
             protocol: Protocol::Simulator,
             poll_interval: Duration::from_secs(1),
+            align: false,
             patience: Duration::from_secs(1),
             pause: Duration::ZERO,
             points: points.collect(),

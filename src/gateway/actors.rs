@@ -173,6 +173,8 @@ impl Actors {
                 }),
                 config: made_from.config.clone(),
                 buffer: self.buffer.clone().recipient(),
+                remember: self.buffer.clone().recipient(),
+                recall: self.buffer.clone().recipient(),
                 status: self.status.clone().recipient(),
                 clock: self.fixed.clock,
             });

@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::buffer::Append;
+use crate::buffer::{Append, Recall, Remember};
 use crate::clock::Clock;
 use crate::config::{Layout, LinkConfig};
 use crate::counters::{LinkCounters, Traffic};
@@ -24,12 +24,14 @@ use crate::record::{self};
 use crate::session::Backoff;
 use crate::status::Report;
 
+mod holes;
 mod job;
 mod poll;
 mod schedule;
 mod session;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use job::Job;
 pub use job::{Task, TaskError, TaskResult, Values};
@@ -69,6 +71,10 @@ pub struct Setup {
     pub devices: Vec<Arc<Device>>,
     /// Where records go.
     pub buffer: Recipient<Append>,
+    /// What is to be kept over a restart.
+    pub remember: Recipient<Remember>,
+    /// Asks for what was kept.
+    pub recall: Recipient<Recall>,
     /// Where states go.
     pub status: Recipient<Report>,
     /// Whom to ask whether the clock is set.
@@ -142,7 +148,8 @@ impl Handler<Stop> for Link {
 /// Begins one session after the other until the link is stopped.
 async fn run(setup: Setup, mut jobs: mpsc::Receiver<Job>, mut stop: watch::Receiver<bool>) {
     let mut driver = (setup.driver)();
-    let mut schedule = Schedule::new(&setup.devices);
+    setup.recall(&mut *driver).await;
+    let mut schedule = Schedule::new(&setup.devices, setup.config.dead_share);
     let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
     let mut held = None;
     loop {
@@ -170,6 +177,7 @@ async fn run(setup: Setup, mut jobs: mpsc::Receiver<Job>, mut stop: watch::Recei
                     |body: record::Body| body.with("link", setup.config.id.as_str()).with("text", text);
                 setup.append(record::event("panic", setup.clock.now(), detail)).await;
                 driver = (setup.driver)();
+                setup.recall(&mut *driver).await;
             }
         }
         if let Some(job) = Option::take(&mut held) {

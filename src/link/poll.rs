@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::schedule::Plan;
 use crate::clock::{Clock, Moment};
 use crate::config::Layout;
 use crate::counters::PollResult;
@@ -18,12 +19,19 @@ use crate::status::{Report, State};
 /// Failed requests, refusals apart, after which the rest of a poll is not asked any more.
 const GIVE_UP: u32 = 2;
 
+/// Requests that a poll may ask beyond its plan to find out what the device refuses. To halve a block of 125 places
+/// down to one takes up to 28; what needs more goes on with the next poll.
+const EXTRA: usize = 32;
+
 /// A poll under way. Between two of its requests a command may run.
 #[derive(Debug)]
 pub(super) struct Poll {
     device: Arc<Device>,
     requests: Rc<[Request]>,
     next: usize,
+    /// Parts of a request that was refused: they come before the next of the plan.
+    parts: Vec<Request>,
+    extra: usize,
     readings: Vec<Reading>,
     failures: u32,
     answered: bool,
@@ -34,12 +42,18 @@ pub(super) struct Poll {
 }
 
 impl Poll {
-    pub(super) fn new(device: Arc<Device>, requests: Rc<[Request]>, clock: Clock) -> Self {
-        let readings = Vec::with_capacity(device.points.len());
+    pub(super) fn new(device: Arc<Device>, plan: Plan, clock: Clock) -> Self {
+        let mut readings = Vec::with_capacity(plan.points.len());
+        // What the device is known to refuse is not asked again, and not forgotten either.
+        let refused =
+            plan.refused.iter().filter_map(|sample| Some((sample.point, *sample.raw.as_ref().err()?)));
+        readings.extend(refused.map(|(point, reason)| Reading { point, value: Err(reason) }));
         Self {
             device,
-            requests,
+            requests: plan.requests,
             next: 0,
+            parts: Vec::new(),
+            extra: EXTRA,
             readings,
             failures: 0,
             answered: false,
@@ -51,9 +65,15 @@ impl Poll {
 
     /// All points bad: the link is down, nobody was asked.
     pub(super) fn offline(device: &Arc<Device>, clock: Clock) -> Self {
-        let mut poll = Self::new(device.clone(), Rc::new([]), clock);
+        let plan = Plan { points: Rc::new([]), requests: Rc::new([]), refused: Rc::new([]) };
+        let mut poll = Self::new(device.clone(), plan, clock);
         poll.fail(0..device.points.len(), Reason::Offline);
         poll
+    }
+
+    /// Whose it is.
+    pub(super) fn device(&self) -> &Arc<Device> {
+        &self.device
     }
 
     /// When it began.
@@ -69,10 +89,15 @@ impl Poll {
     /// Sends the next request. `Ok(true)`: that was the last. `Err`: the link is lost; the poll is complete.
     pub(super) async fn step(&mut self, driver: &mut dyn Driver) -> Result<bool, DriverError> {
         let requests = Rc::clone(&self.requests);
-        let Some(request) = requests.get(self.next) else {
-            return Ok(true);
+        let part = self.parts.pop();
+        let request = match (&part, requests.get(self.next)) {
+            (Some(part), _) => part,
+            (None, Some(request)) => {
+                self.next += 1;
+                request
+            }
+            (None, None) => return Ok(true),
         };
-        self.next += 1;
         match driver.exchange(request, Instant::now() + self.device.patience).await {
             Ok(samples) => {
                 self.at.get_or_insert_with(|| self.clock.now());
@@ -87,6 +112,11 @@ impl Poll {
             }
             Err(error) => {
                 tracing::debug!(device = %self.device.id, %error, "a request failed");
+                if let DriverError::Refused(code) = error
+                    && self.split(driver, request, code)
+                {
+                    return Ok(false);
+                }
                 let reason = error.reason();
                 self.fail(request.points.iter().copied(), reason);
                 match error {
@@ -108,7 +138,21 @@ impl Poll {
                 }
             }
         }
-        Ok(self.next >= self.requests.len())
+        Ok(self.parts.is_empty() && self.next >= self.requests.len())
+    }
+
+    /// Asks the parts of a refused request in its place, if there are any and if they are not too many.
+    fn split(&mut self, driver: &mut dyn Driver, request: &Request, code: u8) -> bool {
+        let mut parts = driver.split(request, code);
+        if parts.is_empty() || parts.len() > self.extra {
+            return false;
+        }
+        self.extra -= parts.len();
+        self.at.get_or_insert_with(|| self.clock.now());
+        self.answered = true;
+        parts.reverse();
+        self.parts.extend(parts);
+        true
     }
 
     /// The device answered at least one request, if only to refuse it.
@@ -169,8 +213,9 @@ impl Poll {
 
     fn skip(&mut self, reason: Reason) {
         let requests = Rc::clone(&self.requests);
-        let rest = requests.get(self.next..).unwrap_or_default();
-        self.fail(rest.iter().flat_map(|request| request.points.iter().copied()), reason);
+        let parts = std::mem::take(&mut self.parts);
+        let rest = parts.iter().chain(requests.get(self.next..).unwrap_or_default());
+        self.fail(rest.flat_map(|request| request.points.iter().copied()), reason);
         self.next = self.requests.len();
     }
 

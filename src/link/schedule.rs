@@ -1,115 +1,235 @@
-//! Whose turn it is on a link: poll intervals and the back-off of dead devices.
+//! Whose turn it is on a link: earliest deadline first, with the back-off of dead devices.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::poll::Poll;
+use super::turns::Group;
+use crate::clock::Timestamp;
 use crate::drivers::{Driver, Request};
-use crate::point::{Device, DeviceId};
+use crate::point::{Device, DeviceId, Reason, Sample};
+use crate::status::{Report, State};
 
 /// Failed polls in a row after which a device backs off.
 const DEAD_AFTER: u32 = 3;
-/// A dead device rests this many times as long as its failing poll took, so that it costs its neighbours at
-/// most a tenth of the line.
-const REST: u32 = 9;
 /// A dead device is tried at least this often, whatever its poll interval.
 const LONGEST_REST: Duration = Duration::from_secs(60);
+/// The wall clock is looked at this often while an aligned device waits: it may have been set.
+const LOOK: Duration = Duration::from_secs(10);
+/// Plans kept for a device. Groups that come together again and again are few; others are planned when they come.
+const PLANS: usize = 8;
+
+/// What is asked when some points of a device are due.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) points: Rc<[usize]>,
+    pub(super) requests: Rc<[Request]>,
+    /// What the device is known to refuse.
+    pub(super) refused: Rc<[Sample]>,
+}
+
+impl Plan {
+    /// Plans a poll of these points.
+    pub(super) fn of(device: &Arc<Device>, points: Vec<usize>, driver: &mut dyn Driver) -> Self {
+        Self {
+            requests: driver.plan(device, &points).into(),
+            refused: driver.refused(device, &points).into(),
+            points: points.into(),
+        }
+    }
+}
+
+/// A poll whose turn it is.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) device: Arc<Device>,
+    pub(super) plan: Plan,
+    /// Turns of its points that were left out because the link was at work.
+    pub(super) missed: u64,
+}
 
 #[derive(Debug)]
 struct Slot {
     device: Arc<Device>,
-    requests: Rc<[Request]>,
-    due: Instant,
+    groups: Vec<Group>,
+    /// The last used first.
+    plans: Vec<Plan>,
     failures: u32,
+    /// The points without a value at their last poll.
+    bad: BTreeMap<usize, Reason>,
 }
 
 /// The polls of a link's devices.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Schedule {
     slots: Vec<Slot>,
-    /// Since when the link is open. A turn that came before was not missed for want of time.
-    open: Option<Instant>,
+    /// The part of the link's time that a dead device may take.
+    dead_share: f64,
+    /// Since when the link is open: a turn that came before was not missed for want of time.
+    open: Instant,
 }
 
 impl Schedule {
     /// Every device is due at once, in the order of the configuration.
-    pub(super) fn new(devices: &[Arc<Device>]) -> Self {
+    pub(super) fn new(devices: &[Arc<Device>], dead_share: f64) -> Self {
         let now = Instant::now();
         let slot = |device: &Arc<Device>| Slot {
             device: device.clone(),
-            requests: Rc::new([]),
-            due: now,
+            groups: Group::of(device, now),
+            plans: Vec::new(),
             failures: 0,
+            bad: BTreeMap::new(),
         };
-        Self { slots: devices.iter().map(slot).collect(), open: None }
+        Self { slots: devices.iter().map(slot).collect(), dead_share, open: now }
     }
 
-    /// Plans every device's requests; a driver may have learnt something since the last session.
-    pub(super) fn plan(&mut self, driver: &mut dyn Driver) {
-        self.open = Some(Instant::now());
+    /// The link is open. Every device is planned anew: the driver may be another one.
+    pub(super) fn open(&mut self) {
+        self.open = Instant::now();
         for slot in &mut self.slots {
-            let all: Vec<usize> = (0..slot.device.points.len()).collect();
-            slot.requests = driver.plan(&slot.device, &all).into();
+            slot.plans.clear();
         }
     }
 
-    /// The device that waits longest, its requests, and when it is due.
-    pub(super) fn next(&self) -> Option<(Instant, Arc<Device>, Rc<[Request]>)> {
-        let slots = self.slots.iter().filter(|slot| !slot.device.is_broadcast());
-        let slot = slots.min_by_key(|slot| slot.due)?;
-        Some((slot.due, slot.device.clone(), slot.requests.clone()))
+    /// A device is read in another way from now on.
+    pub(super) fn replan(&mut self, device: &DeviceId) {
+        if let Some(slot) = self.slot(device) {
+            slot.plans.clear();
+        }
     }
 
-    /// The requests of a whole poll of one device.
-    pub(super) fn find(&self, device: &DeviceId) -> Option<(Arc<Device>, Rc<[Request]>)> {
-        let slot = self.slots.iter().find(|slot| slot.device.id == *device)?;
-        Some((slot.device.clone(), slot.requests.clone()))
+    /// When the next poll is due; never longer ahead than the wall clock can be trusted.
+    pub(super) fn due(&mut self, now: Instant, wall: Timestamp) -> Option<Instant> {
+        let mut first: Option<Instant> = None;
+        for slot in &mut self.slots {
+            let may_jump = slot.device.align && slot.failures < DEAD_AFTER;
+            for group in &mut slot.groups {
+                if may_jump {
+                    group.align(now, wall);
+                }
+                let due = if may_jump { group.due.min(now + LOOK) } else { group.due };
+                first = Some(first.map_or(due, |first| first.min(due)));
+            }
+        }
+        first
     }
 
-    /// A poll in turn begins. Missed turns are not made up for: a late device is due now, not several times. The
-    /// turn counts from here, so that a device whose poll never ends does not get every turn. Says how many turns
-    /// were missed because the link was at work.
-    pub(super) fn begin(&mut self, device: &DeviceId) -> u64 {
+    /// The poll whose deadline comes first, if one is due: all points of its device that are due together.
+    pub(super) fn begin(&mut self, driver: &mut dyn Driver) -> Option<Turn> {
         let now = Instant::now();
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.device.id == *device) else {
-            return 0;
+        let open = self.open;
+        let deadline = |slot: &Slot| {
+            let due = slot.groups.iter().filter(|group| group.due <= now);
+            due.map(Group::deadline).min()
         };
-        let interval = slot.device.poll_interval;
-        let late = now.saturating_duration_since(self.open.map_or(slot.due, |open| open.max(slot.due)));
-        slot.due = (slot.due + interval).max(now);
-        u64::try_from(late.as_nanos().checked_div(interval.as_nanos()).unwrap_or(0)).unwrap_or(u64::MAX)
+        let candidates = self.slots.iter_mut().filter_map(|slot| Some((deadline(slot)?, slot)));
+        let (_, slot) = candidates.min_by_key(|(deadline, _)| *deadline)?;
+        let mut points = Vec::new();
+        let mut missed = 0;
+        for group in slot.groups.iter_mut().filter(|group| group.due <= now) {
+            points.extend_from_slice(&group.points);
+            missed += group.take(now, open);
+        }
+        points.sort_unstable();
+        Some(Turn { device: slot.device.clone(), plan: slot.plan(points, driver), missed })
     }
 
-    /// A poll ended, in turn or by command: a device that gives no sign of life backs off.
-    pub(super) fn done(&mut self, device: &DeviceId, begun: Instant, is_good: bool) {
-        let now = Instant::now();
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.device.id == *device) else {
-            return;
+    /// A whole poll of one device.
+    pub(super) fn find(&mut self, device: &DeviceId, driver: &mut dyn Driver) -> Option<(Arc<Device>, Plan)> {
+        let slot = self.slot(device)?;
+        let all = (0..slot.device.points.len()).collect();
+        Some((slot.device.clone(), slot.plan(all, driver)))
+    }
+
+    /// A poll ended, in turn or by command: a device that gives no sign of life backs off. Gives what the status is
+    /// told: a point that was not polled this time counts as its last poll left it.
+    pub(super) fn done(&mut self, poll: &Poll) -> Report {
+        let dead = self.slots.iter().filter(|slot| slot.failures >= DEAD_AFTER).count();
+        let share = self.dead_share;
+        let mut report = poll.report();
+        let Some(slot) = self.slot(&report.device.clone()) else {
+            return report;
         };
-        slot.failures = if is_good { 0 } else { slot.failures.saturating_add(1) };
+        for reading in poll.readings() {
+            match &reading.value {
+                Ok(_) => drop(slot.bad.remove(&reading.point)),
+                Err(reason) => drop(slot.bad.insert(reading.point, *reason)),
+            }
+        }
+        if poll.is_answered() {
+            slot.failures = 0;
+            if let Some((point, reason)) = slot.bad.first_key_value() {
+                let id = slot.device.points.get(*point).map(|point| point.id.as_str()).unwrap_or_default();
+                report.state = State::Degraded;
+                report.reason = Some(format!("{id}: {reason}"));
+            }
+            return report;
+        }
+        let is_new = slot.failures + 1 == DEAD_AFTER;
+        slot.failures = slot.failures.saturating_add(1);
         if slot.failures >= DEAD_AFTER {
-            let cost = (now - begun) * REST;
-            let doubled = 1 << (slot.failures - DEAD_AFTER).min(16);
-            let rest = slot.device.poll_interval.max(cost).saturating_mul(doubled);
-            // At least the fair rest, even where that is longer than a minute.
-            slot.due = now + rest.min(LONGEST_REST).max(cost).mul_f64(1.0 - 0.1 * fastrand::f64());
+            slot.rest(poll.begun().elapsed(), share, dead + usize::from(is_new));
         }
+        report
     }
 
     /// A command reached the device: it lives, so it is polled again at once.
     pub(super) fn revive(&mut self, device: &DeviceId) {
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.device.id == *device)
+        if let Some(slot) = self.slot(device)
             && slot.failures >= DEAD_AFTER
         {
             slot.failures = 0;
-            slot.due = Instant::now();
+            slot.set_due(Instant::now());
         }
     }
 
     /// Every device of the link that is polled; a broadcast has no state.
     pub(super) fn devices(&self) -> impl Iterator<Item = &Arc<Device>> {
         self.slots.iter().map(|slot| &slot.device).filter(|device| !device.is_broadcast())
+    }
+
+    fn slot(&mut self, device: &DeviceId) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.device.id == *device)
+    }
+}
+
+impl Slot {
+    fn plan(&mut self, points: Vec<usize>, driver: &mut dyn Driver) -> Plan {
+        let known = self.plans.iter().position(|plan| *plan.points == *points);
+        let plan = if let Some(known) = known {
+            self.plans.remove(known)
+        } else {
+            self.plans.truncate(PLANS - 1);
+            Plan::of(&self.device, points, driver)
+        };
+        self.plans.insert(0, plan.clone());
+        plan
+    }
+
+    /// The device is dead: it rests as long as its failing poll was too dear, and longer each time.
+    ///
+    /// Alone it never gets more than its share. Several dead devices share one share, as far as each is still tried
+    /// every minute.
+    fn rest(&mut self, cost: Duration, share: f64, dead: usize) {
+        let fair = cost.mul_f64((1.0 / share.clamp(0.01, 0.5)) - 1.0);
+        let together = fair.saturating_mul(u32::try_from(dead).unwrap_or(u32::MAX));
+        let interval = self.groups.first().map_or(Duration::ZERO, |group| group.interval);
+        let doubled = 1 << (self.failures - DEAD_AFTER).min(16);
+        let wished = interval.max(together).saturating_mul(doubled);
+        let rest = wished.min(LONGEST_REST.saturating_sub(cost)).max(fair);
+        // A little less by chance, so that those that died together do not come back in step.
+        let chance = rest.saturating_sub(fair).mul_f64(0.1 * fastrand::f64());
+        let rest = rest.saturating_sub(chance);
+        self.set_due(Instant::now() + rest);
+    }
+
+    fn set_due(&mut self, due: Instant) {
+        for group in &mut self.groups {
+            group.due = due;
+        }
     }
 }

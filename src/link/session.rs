@@ -1,15 +1,14 @@
 //! One life of a link: polls in turn, and between any two requests a command.
 
-use std::time::Duration;
-
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::Setup;
 use super::job::{self, Job, Task, TaskError, TaskResult};
 use super::poll::Poll;
-use super::schedule::Schedule;
+use super::schedule::{Plan, Schedule};
 use crate::buffer::Append;
+use crate::clock::Timestamp;
 use crate::drivers::{Driver, DriverError};
 use crate::point::Device;
 use crate::record::Record;
@@ -43,7 +42,7 @@ impl Life<'_> {
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
             () = wait_until(Instant::now() + setup.config.pause_after_connect) => {}
         }
-        schedule.plan(driver);
+        schedule.open();
         let counters = &setup.traffic.link;
         counters.open();
         let mut current: Option<Poll> = None;
@@ -58,16 +57,14 @@ impl Life<'_> {
                 ran?;
             }
             counters.use_backup(driver.backup());
-            let next = if current.is_some() { None } else { schedule.next() };
-            let pause = match (&current, &next) {
-                (Some(poll), _) => poll.pause(),
-                (None, Some((_, device, _))) => device.pause,
-                (None, None) => Duration::ZERO,
+            let now = Instant::now();
+            let next = match &current {
+                Some(poll) => Some(ended.map_or(now, |ended: Instant| ended + poll.pause())),
+                None => schedule.due(now, Timestamp::now()),
             };
-            let rested = ended.map_or_else(Instant::now, |ended: Instant| ended + pause);
-            let due = next.as_ref().map_or(rested, |(due, ..)| rested.max(*due));
-            let may_poll = current.is_some() || next.is_some();
-            let is_poll_due = may_poll && due <= Instant::now();
+            let due = next.unwrap_or(now);
+            let may_poll = next.is_some();
+            let is_poll_due = may_poll && due <= now;
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -76,23 +73,22 @@ impl Life<'_> {
                     *held = Some(job);
                 }
                 () = wait_until(due), if may_poll => {
-                    in_a_row = 0;
-                    let poll = match next {
-                        Some((_, device, requests)) => {
-                            counters.overruns.add(schedule.begin(&device.id));
-                            current.insert(Poll::new(device, requests, setup.clock))
-                        }
-                        None => match &mut current {
-                            Some(poll) => poll,
-                            None => continue,
-                        },
+                    let Some(poll) = &mut current else {
+                        // Without a turn the wall clock was to be looked at. With one, its device may need a rest first.
+                        current = schedule.begin(driver).map(|turn| {
+                            counters.overruns.add(turn.missed);
+                            Poll::new(turn.device, turn.plan, setup.clock)
+                        });
+                        continue;
                     };
+                    in_a_row = 0;
+                    let pause = poll.pause();
                     let asked = Instant::now();
                     let step = poll.step(driver).await;
                     counters.busy.add(asked.elapsed() + pause);
                     ended = Some(Instant::now());
                     if !matches!(step, Ok(false)) {
-                        setup.finish(&mut current, schedule, backoff).await;
+                        setup.finish(&mut current, driver, schedule, backoff).await;
                     }
                     step?;
                 }
@@ -110,14 +106,30 @@ async fn wait_until(due: Instant) {
 
 impl Setup {
     /// A poll is complete: its record, its state, its next turn.
-    async fn finish(&self, current: &mut Option<Poll>, schedule: &mut Schedule, backoff: &mut Backoff) {
+    async fn finish(
+        &self,
+        current: &mut Option<Poll>,
+        driver: &mut dyn Driver,
+        schedule: &mut Schedule,
+        backoff: &mut Backoff,
+    ) {
         let Some(mut poll) = current.take() else { return };
-        let report = poll.report();
         if poll.is_answered() {
             backoff.reset();
         }
-        schedule.done(&report.device, poll.begun(), poll.is_answered());
+        let report = schedule.done(&poll);
         self.publish(&mut poll, report).await;
+        self.learn(&poll, driver, schedule).await;
+    }
+
+    /// Takes what the driver found out about the device during the poll.
+    async fn learn(&self, poll: &Poll, driver: &mut dyn Driver, schedule: &mut Schedule) {
+        let device = poll.device();
+        let Some(learnt) = driver.learnt(device) else { return };
+        schedule.replan(&device.id);
+        if let Some(kept) = learnt.kept {
+            self.keep(device, kept).await;
+        }
     }
 
     async fn publish(&self, poll: &mut Poll, report: Report) {
@@ -176,7 +188,7 @@ impl Setup {
         backoff: &mut Backoff,
     ) -> Result<(), DriverError> {
         let Job { device, task, deadline, answer } = job;
-        let Some((device, requests)) = schedule.find(&device) else {
+        let Some((device, plan)) = schedule.find(&device, driver) else {
             answered(&answer.send(TaskError::Stopping.into()));
             return Ok(());
         };
@@ -188,12 +200,11 @@ impl Setup {
         let result = match task {
             Task::Write(values) => job::write(driver, &device, &values, deadline).await,
             Task::Poll | Task::Read(_) => {
-                let mut poll = match &task {
-                    Task::Read(points) => {
-                        Poll::new(device.clone(), driver.plan(&device, points).into(), self.clock)
-                    }
-                    _ => Poll::new(device.clone(), requests, self.clock),
+                let plan = match &task {
+                    Task::Read(points) => Plan::of(&device, points.clone(), driver),
+                    _ => plan,
                 };
+                let mut poll = Poll::new(device.clone(), plan, self.clock);
                 loop {
                     match poll.step(driver).await {
                         Ok(false) => {}
@@ -208,10 +219,10 @@ impl Setup {
                 if task == Task::Poll {
                     // It asks for a message, and that names the bad points itself.
                     result.error.take_if(|_| poll.is_answered());
-                    let report = poll.report();
-                    schedule.done(&device.id, poll.begun(), poll.is_answered());
+                    let report = schedule.done(&poll);
                     self.publish(&mut poll, report).await;
                 }
+                self.learn(&poll, driver, schedule).await;
                 result
             }
         };

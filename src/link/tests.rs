@@ -1,6 +1,11 @@
 //! Links under paused time, with a driver that does as it is told and stand-ins for Buffer and Status.
 
+mod jobs;
+mod lives;
+mod turns;
+
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +16,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Execute, Link, Setup, Stop, Task, TaskError};
 use crate::address::{Address, Area};
-use crate::buffer::Append;
+use crate::buffer::{Append, Recall, Remember};
 use crate::clock::Clock;
 use crate::config::{LinkConfig, Transport};
 use crate::counters::Traffic;
-use crate::drivers::{Driver, DriverError, Request, Span};
+use crate::drivers::{Driver, DriverError, Kept, Learnt, Request, Span};
 use crate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol, Raw, Sample};
 use crate::record::{Name, RecordKind};
 use crate::status::{Report, State};
@@ -25,17 +30,20 @@ use crate::status::{Report, State};
 enum Seen {
     Opened,
     Asked(String),
+    Recalled(String),
     Written(String),
 }
 
 type Log = Rc<RefCell<Vec<(Duration, Seen)>>>;
 
-/// Answers at once, unless the device's name says otherwise: `dead` is silent, `absent` is what a gateway cannot
-/// reach, `panic` panics once.
+/// Answers after 10 ms, unless the device's name says otherwise: `dead-1` is silent, `absent` is what a gateway cannot
+/// reach, `panic` panics once, `slow-300` takes 300 ms, `stall` takes ten seconds once, `holey` teaches something once.
 struct Scripted {
     log: Log,
     start: Instant,
     has_panicked: Rc<RefCell<bool>>,
+    has_stalled: Rc<RefCell<bool>>,
+    has_taught: Rc<RefCell<bool>>,
     opens: Rc<RefCell<Vec<Result<(), DriverError>>>>,
 }
 
@@ -59,10 +67,20 @@ impl Driver for Scripted {
         due.iter().map(request).collect()
     }
 
+    fn learnt(&mut self, device: &Device) -> Option<Learnt> {
+        let is_news = device.id.as_str() == "holey" && !self.has_taught.replace(true);
+        let kept = Kept { holes: vec!["holding:7".to_owned()], value: b"seven".to_vec() };
+        is_news.then_some(Learnt { kept: Some(kept) })
+    }
+
+    fn recall(&mut self, _: &Device, kept: &[u8]) {
+        self.note(Seen::Recalled(String::from_utf8_lossy(kept).into_owned()));
+    }
+
     async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError> {
         let device = request.device.id.to_string();
         self.note(Seen::Asked(device.clone()));
-        if device == "dead" {
+        if device.starts_with("dead") {
             sleep_until(deadline).await;
             return Err(DriverError::Timeout);
         }
@@ -70,7 +88,9 @@ impl Driver for Scripted {
             return Err(DriverError::Refused(11));
         }
         assert!(device != "panic" || self.has_panicked.replace(true), "as it was told");
-        sleep(Duration::from_millis(10)).await;
+        let time = device.strip_prefix("slow-").and_then(|millis| millis.parse().ok()).unwrap_or(10);
+        let has_stalled = device != "stall" || self.has_stalled.replace(true);
+        sleep(Duration::from_millis(if has_stalled { time } else { 10_000 })).await;
         let sample = |point: &usize| Sample { point: *point, raw: Ok(Raw::Words([7].as_slice().into())) };
         Ok(request.points.iter().map(sample).collect())
     }
@@ -91,6 +111,7 @@ impl Driver for Scripted {
 struct Sink {
     records: Rc<RefCell<Vec<(RecordKind, String)>>>,
     reports: Rc<RefCell<Vec<Report>>>,
+    kept: Rc<RefCell<BTreeMap<String, Vec<u8>>>>,
 }
 
 impl Actor for Sink {
@@ -115,6 +136,23 @@ impl Handler<Report> for Sink {
     }
 }
 
+impl Handler<Remember> for Sink {
+    type Result = MessageResult<Remember>;
+
+    fn handle(&mut self, Remember { key, value }: Remember, _: &mut Context<Self>) -> Self::Result {
+        self.kept.borrow_mut().insert(key, value);
+        MessageResult(Ok(()))
+    }
+}
+
+impl Handler<Recall> for Sink {
+    type Result = MessageResult<Recall>;
+
+    fn handle(&mut self, Recall(key): Recall, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(Ok(self.kept.borrow().get(&key).cloned().unwrap_or_default()))
+    }
+}
+
 fn point(id: &str) -> Point {
     Point {
         writable: true,
@@ -131,30 +169,41 @@ struct Bench {
     log: Log,
     records: Rc<RefCell<Vec<(RecordKind, String)>>>,
     reports: Rc<RefCell<Vec<Report>>>,
+    kept: Rc<RefCell<BTreeMap<String, Vec<u8>>>>,
+    traffic: Traffic,
 }
 
-/// A link with these devices of two points, polled every second, with 200 ms of patience.
+/// A device of two points, polled every second, with 200 ms of patience.
+fn device(name: &str) -> Device {
+    Device {
+        id: DeviceId::new(name).unwrap(),
+        link: LinkId::new("line").unwrap(),
+        label: None,
+        tags: None,
+        protocol: Protocol::Simulator,
+        poll_interval: Duration::from_secs(1),
+        align: false,
+        patience: Duration::from_millis(200),
+        pause: Duration::ZERO,
+        points: vec![point("a"), point("b")],
+    }
+}
+
+/// A link with such devices.
 fn bench(devices: &[&str], opens: Vec<Result<(), DriverError>>) -> Bench {
+    bench_of(devices.iter().map(|name| device(name)).collect(), 0.1, opens)
+}
+
+/// A link with any devices, of which a dead one may take so much of the line's time.
+fn bench_of(devices: Vec<Device>, dead_share: f64, opens: Vec<Result<(), DriverError>>) -> Bench {
     tokio::time::pause();
     let id = LinkId::new("line").unwrap();
-    let device = |name: &&str| {
-        Arc::new(Device {
-            id: DeviceId::new(name).unwrap(),
-            link: id.clone(),
-            label: None,
-            tags: None,
-            protocol: Protocol::Simulator,
-            poll_interval: Duration::from_secs(1),
-            patience: Duration::from_millis(200),
-            pause: Duration::ZERO,
-            points: vec![point("a"), point("b")],
-        })
-    };
     let sink = Sink::default();
-    let (records, reports) = (sink.records.clone(), sink.reports.clone());
+    let (records, reports, kept) = (sink.records.clone(), sink.reports.clone(), sink.kept.clone());
     let sink = sink.start();
-    let log = Log::default();
-    let script = (log.clone(), Rc::new(RefCell::new(false)), Rc::new(RefCell::new(opens)));
+    let (log, traffic) = (Log::default(), Traffic::default());
+    let script = (log.clone(), Rc::new(RefCell::new(opens)));
+    let flags: [Rc<RefCell<bool>>; 3] = Default::default();
     let start = Instant::now();
     let link = Link::new(Setup {
         config: LinkConfig {
@@ -165,25 +214,37 @@ fn bench(devices: &[&str], opens: Vec<Result<(), DriverError>>) -> Bench {
             timeout: Duration::from_millis(200),
             pause: Duration::ZERO,
             pause_after_connect: Duration::ZERO,
+            dead_share,
         },
         driver: Rc::new(move || {
-            let (log, has_panicked, opens) = script.clone();
-            Box::new(Scripted { log, start, has_panicked, opens })
+            let (log, opens) = script.clone();
+            let [has_panicked, has_stalled, has_taught] = flags.clone();
+            Box::new(Scripted { log, start, has_panicked, has_stalled, has_taught, opens })
         }),
-        devices: devices.iter().map(device).collect(),
+        devices: devices.into_iter().map(Arc::new).collect(),
         buffer: sink.clone().recipient(),
-        traffic: Traffic::default(),
+        remember: sink.clone().recipient(),
+        recall: sink.clone().recipient(),
+        traffic: traffic.clone(),
         status: sink.recipient(),
         layout: crate::config::Layout::Device,
         clock: Clock::Trusted,
     });
-    Bench { link: link.start(), log, records, reports }
+    Bench { link: link.start(), log, records, reports, kept, traffic }
 }
 
 impl Bench {
     fn asked(&self, device: &str) -> Vec<Duration> {
         let seen = Seen::Asked(device.to_owned());
         self.log.borrow().iter().filter(|(_, what)| *what == seen).map(|(when, _)| *when).collect()
+    }
+
+    /// What became of each poll of a device, as JSON members.
+    fn readings(&self, device: &str) -> Vec<String> {
+        let is_its = |body: &&String| body.contains(&format!("\"device\":\"{device}\""));
+        let records = self.records.borrow();
+        let readings = records.iter().filter(|(kind, _)| *kind == RecordKind::Readings);
+        readings.map(|(_, body)| body).filter(is_its).cloned().collect()
     }
 
     async fn execute(&self, device: &str, task: Task, within: Duration) -> super::TaskResult {
@@ -195,135 +256,4 @@ impl Bench {
 
 fn write() -> Task {
     Task::Write(vec![(0, Raw::Words([7].as_slice().into()))])
-}
-
-#[actix::test]
-async fn a_dead_device_takes_a_tenth_of_the_line_and_its_neighbour_keeps_its_interval() {
-    let bench = bench(&["dead", "alive"], Vec::new());
-    sleep(Duration::from_secs(600)).await;
-    let dead = bench.asked("dead");
-    assert!(dead.len() >= 10, "tried at least once a minute: {dead:?}");
-    let longest = dead.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap();
-    assert!(longest <= Duration::from_secs(61), "{longest:?}");
-    let busy = Duration::from_millis(200) * u32::try_from(dead.len()).unwrap();
-    assert!(busy < Duration::from_secs(60), "{busy:?} of ten minutes");
-    let polls = bench.asked("alive").len() / 2;
-    assert!((598..=601).contains(&polls), "{polls} polls in 600 s");
-    let offline =
-        bench.reports.borrow().iter().any(|r| r.device.as_str() == "dead" && r.state == State::Offline);
-    assert!(offline);
-}
-
-#[actix::test]
-async fn a_device_that_a_gateway_cannot_reach_backs_off_like_a_silent_one() {
-    let bench = bench(&["absent", "alive"], Vec::new());
-    sleep(Duration::from_secs(600)).await;
-    let asked = bench.asked("absent").len();
-    assert!((10..30).contains(&asked), "asked {asked} times in ten minutes");
-    let reports = bench.reports.borrow();
-    let report = reports.iter().find(|report| report.device.as_str() == "absent").unwrap();
-    assert_eq!((report.state, report.reason.as_deref()), (State::Offline, Some("exception-11")));
-    assert!(bench.records.borrow()[0].1.contains(r#""bad":{"a":"exception-11","b":"exception-11"}"#));
-}
-
-#[actix::test]
-async fn after_a_time_out_the_rest_of_the_poll_is_not_asked() {
-    let bench = bench(&["dead"], Vec::new());
-    sleep(Duration::from_millis(900)).await;
-    assert_eq!(bench.asked("dead").len(), 1, "two points, one request");
-    assert!(bench.records.borrow()[0].1.contains(r#""bad":{"a":"timeout","b":"timeout"}"#));
-}
-
-#[actix::test]
-async fn a_command_waits_for_one_request_not_for_a_poll() {
-    let bench = bench(&["alive"], Vec::new());
-    sleep(Duration::from_millis(1)).await;
-    let result = bench.execute("alive", write(), Duration::from_secs(5)).await;
-    assert_eq!(result.error, None);
-    let order: Vec<Seen> = bench.log.borrow().iter().map(|(_, seen)| seen.clone()).collect();
-    let asked = Seen::Asked("alive".to_owned());
-    assert!(
-        order.starts_with(&[Seen::Opened, asked.clone(), Seen::Written("alive".to_owned())]),
-        "{order:?}"
-    );
-    sleep(Duration::from_millis(100)).await;
-    assert_eq!(bench.asked("alive").len(), 2, "the poll goes on afterwards");
-}
-
-#[actix::test]
-async fn a_late_command_never_runs() {
-    let bench = bench(&["dead", "alive"], Vec::new());
-    sleep(Duration::from_millis(1)).await;
-    // The line is busy with the silent device for 200 ms.
-    let result = bench.execute("alive", write(), Duration::from_millis(50)).await;
-    assert_eq!(result.error, Some(TaskError::Late));
-    sleep(Duration::from_secs(3)).await;
-    assert!(!bench.log.borrow().iter().any(|(_, seen)| matches!(seen, Seen::Written(_))));
-}
-
-#[actix::test]
-async fn more_commands_than_fit_are_told_busy() {
-    let bench = bench(&["dead"], Vec::new());
-    sleep(Duration::from_millis(1)).await;
-    let all = (0..20).map(|_| bench.execute("dead", write(), Duration::from_secs(5)));
-    let results = futures_util::future::join_all(all).await;
-    let busy = results.iter().filter(|result| matches!(result.error, Some(TaskError::Busy(_)))).count();
-    assert_eq!(busy, 12, "eight wait, the rest is told at once");
-    let written = bench.log.borrow().iter().filter(|(_, seen)| matches!(seen, Seen::Written(_))).count();
-    assert_eq!(written, 8);
-}
-
-#[actix::test]
-async fn what_the_device_keeps_is_told_not_what_was_written() {
-    let bench = bench(&["stubborn"], Vec::new());
-    let result = bench.execute("stubborn", write(), Duration::from_secs(5)).await;
-    assert!(matches!(result.error, Some(TaskError::Unverified { .. })), "{result:?}");
-    assert_eq!(result.values[0].1.to_string(), "0");
-}
-
-#[actix::test]
-async fn a_panicking_driver_is_started_anew_and_told() {
-    let bench = bench(&["panic"], Vec::new());
-    sleep(Duration::from_secs(5)).await;
-    let events: Vec<String> = bench
-        .records
-        .borrow()
-        .iter()
-        .filter(|(kind, _)| *kind == RecordKind::Event)
-        .map(|(_, b)| b.clone())
-        .collect();
-    assert_eq!(events.len(), 1);
-    assert!(
-        events[0].contains(r#""event":"panic""#) && events[0].contains("as it was told"),
-        "{}",
-        events[0]
-    );
-    assert!(bench.asked("panic").len() > 4, "polled on");
-}
-
-#[actix::test]
-async fn a_lost_link_is_opened_again_with_growing_waits_or_for_a_command() {
-    let lost = || Err(DriverError::Lost("no such port".to_owned()));
-    let bench = bench(&["alive"], (0..8).map(|_| lost()).collect());
-    sleep(Duration::from_secs(12)).await;
-    let opened = |bench: &Bench| bench.log.borrow().iter().filter(|(_, seen)| *seen == Seen::Opened).count();
-    let before = opened(&bench);
-    assert!((4..=6).contains(&before), "at once, at once again, then after 1, 2, 4, 8 s: {before}");
-    assert!(bench.records.borrow()[0].1.contains(r#""bad":{"a":"offline","b":"offline"}"#));
-    let result = bench.execute("alive", write(), Duration::from_secs(1)).await;
-    assert!(
-        matches!(result.error, Some(TaskError::Failed { error: DriverError::Lost(_), .. })),
-        "{result:?}"
-    );
-    assert_eq!(opened(&bench), before + 1, "tried for the command");
-}
-
-#[actix::test]
-async fn a_stopped_link_asks_no_more() {
-    let bench = bench(&["alive"], Vec::new());
-    sleep(Duration::from_secs(2)).await;
-    bench.link.send(Stop).await.unwrap();
-    let before = bench.asked("alive").len();
-    sleep(Duration::from_secs(5)).await;
-    assert_eq!(bench.asked("alive").len(), before);
 }

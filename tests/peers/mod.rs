@@ -14,7 +14,7 @@ use std::time::Duration;
 use fieldgate::address::{Address, Area};
 use fieldgate::config::{Framing, Medium, Parity, SerialLine};
 use fieldgate::drivers::modbus::{Modbus, Settings};
-use fieldgate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol};
+use fieldgate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol, Reads};
 use tokio::time::Instant;
 
 /// How long a peer may take to say something, on a loaded machine.
@@ -132,8 +132,9 @@ pub(crate) fn device(unit: u8, points: &[(Area, u16, Kind)]) -> Arc<Device> {
         link: LinkId::new("link").unwrap(),
         label: None,
         tags: None,
-        protocol: Protocol::Modbus { unit, max_registers: 125, broadcast: false, read_write: false },
+        protocol: Protocol::Modbus { unit, reads: Reads::default(), broadcast: false, read_write: false },
         poll_interval: Duration::from_secs(1),
+        align: false,
         patience: Duration::from_millis(500),
         pause: Duration::ZERO,
         points: points.iter().map(point).collect(),

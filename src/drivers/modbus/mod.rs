@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use tokio::time::{Instant, sleep_until};
 use tokio_modbus::{Request as Command, Response};
 
-use super::{Driver, DriverError, Request};
+use super::{Driver, DriverError, Learnt, Request};
 use crate::address::Address;
 use crate::config::{Framing, Medium, SerialLine};
 use crate::point::{Device, Point, Protocol, Raw, Reason, Sample};
@@ -19,6 +19,7 @@ mod asked;
 mod bus;
 mod carrier;
 mod codec;
+mod cost;
 mod dial;
 mod frame;
 mod line;
@@ -29,6 +30,7 @@ mod stream;
 mod tcp;
 mod write;
 
+pub use cost::Cost;
 pub use line::LineCounters;
 
 use answer::Question;
@@ -52,6 +54,7 @@ pub struct Modbus {
     way: Way,
     turnaround: Duration,
     refusals: write::Refusals,
+    planner: plan::Planner,
 }
 
 enum Way {
@@ -80,6 +83,7 @@ impl Modbus {
     pub fn new(settings: Settings) -> Self {
         let Settings { framing, medium, backup, pause_after_connect, turnaround } = settings;
         let pace = Pace::new(pause_after_connect);
+        let planner = plan::Planner::new(Cost::new(framing, &medium));
         let is_ascii = framing == Framing::Ascii;
         let way = match medium {
             Medium::Tcp { host, port } => {
@@ -91,7 +95,7 @@ impl Modbus {
             }
             Medium::Line(line) => Way::Bus(Bus::new(Access::Serial(line), is_ascii, pace)),
         };
-        Self { way, turnaround, refusals: write::Refusals::default() }
+        Self { way, turnaround, refusals: write::Refusals::default(), planner }
     }
 
     /// A link to a Modbus TCP server, without rests.
@@ -212,12 +216,33 @@ impl Driver for Modbus {
 
     fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request> {
         // Nobody answers to all.
-        if device.is_broadcast() { Vec::new() } else { plan::plan(device, due) }
+        if device.is_broadcast() { Vec::new() } else { self.planner.plan(device, due) }
+    }
+
+    fn refused(&self, device: &Arc<Device>, due: &[usize]) -> Vec<Sample> {
+        self.planner.refused(device, due)
+    }
+
+    fn split(&mut self, request: &Request, exception: u8) -> Vec<Request> {
+        match exception {
+            // Wrong place, or wrong number of places.
+            2 | 3 => self.planner.split(request, exception),
+            _ => Vec::new(),
+        }
+    }
+
+    fn learnt(&mut self, device: &Device) -> Option<Learnt> {
+        self.planner.learnt(device)
+    }
+
+    fn recall(&mut self, device: &Device, kept: &[u8]) {
+        self.planner.recall(device, kept);
     }
 
     async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError> {
         let Request { device, points, span } = request;
         let answer = self.read(device, span.area, (span.start, span.count), deadline).await?;
+        self.planner.answered(device, *span);
         let sample = |&index: &usize| {
             let raw = device.points.get(index).and_then(|point| answer.raw(point, span.start));
             // Only a request that was not made by `plan` can miss its points.
@@ -246,7 +271,7 @@ fn foreign() -> DriverError {
 mod tests {
     use super::*;
     use crate::address::Area;
-    use crate::point::{DeviceId, Kind, LinkId, PointId};
+    use crate::point::{DeviceId, Kind, LinkId, PointId, Reads};
 
     /// A device with these points, for the tests of this folder.
     pub(super) fn device(max_registers: u16, points: Vec<Point>) -> Arc<Device> {
@@ -255,8 +280,14 @@ mod tests {
             link: LinkId::new("link").unwrap(),
             label: None,
             tags: None,
-            protocol: Protocol::Modbus { unit: 1, max_registers, broadcast: false, read_write: false },
+            protocol: Protocol::Modbus {
+                unit: 1,
+                reads: Reads { max_registers, ..Reads::default() },
+                broadcast: false,
+                read_write: false,
+            },
             poll_interval: Duration::from_secs(1),
+            align: false,
             patience: Duration::from_millis(500),
             pause: Duration::ZERO,
             points,

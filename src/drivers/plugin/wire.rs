@@ -309,6 +309,7 @@ mod tests {
             tags: None,
             protocol: Protocol::Plugin { address: Some("3".to_owned()) },
             poll_interval: Duration::from_secs(1),
+            align: false,
             patience: Duration::from_secs(1),
             pause: Duration::ZERO,
             points: points.iter().map(point).collect(),
