@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use fieldgate::config::{Config, Effective, Environment, Medium, Transport, Version, load_with};
-use fieldgate::point::Protocol;
+use fieldgate::point::{Protocol, Reads};
 use tempfile::TempDir;
 
 /// Files by name, in a folder of their own.
@@ -136,7 +136,8 @@ fn numbers_are_exact_and_points_keep_their_order() {
     );
     let (config, _) = load(&folder(&[("a.toml", &text)]), &["a.toml"], &[]);
     let device = &config.devices[0];
-    assert!(matches!(device.protocol, Protocol::Modbus { unit: 7, max_registers: 125, .. }));
+    let Protocol::Modbus { unit: 7, reads, .. } = device.protocol else { panic!("{device:?}") };
+    assert_eq!(reads, Reads::default());
     assert_eq!(device.patience, Duration::from_millis(500));
     let ids: Vec<_> = device.points.iter().map(|point| point.id.as_str()).collect();
     assert_eq!(ids, ["z", "a", "m"]);
@@ -232,18 +233,24 @@ fn check_tells_loads_and_insecure_choices() {
         String::from_utf8(output.stdout).unwrap()
     };
     let told = run(false);
-    for part in ["plain MQTT to broker.example", "cross the network in plain text", "links.bus is overloaded"]
-    {
+    for part in [
+        "plain MQTT to broker.example",
+        "cross the network in plain text",
+        "links.bus is overloaded",
+        "links.bus: group at 100 ms is impossible at 1200 baud: it needs 368.4 ms",
+    ] {
         assert!(told.contains(part), "{part} is missing:\n{told}");
     }
     let report: serde_json::Value = serde_json::from_str(&run(true)).unwrap();
     let link = &report["links"][0];
     assert_eq!(report["ok"], true);
     assert_eq!(link["requests"], 2);
-    // 8 + 7 and 8 + 6 bytes of ten bits, with four silences of 3.5 characters, at 1200 baud: 358.3 ms.
+    // 8 + 7 and 8 + 6 bytes of ten bits, with four silences of 3.5 characters, at 1200 baud, and twice 5 ms for the
+    // device to answer: 368.3 ms.
     let round = link["round_ms"].as_f64().unwrap();
-    assert!((round - 358.333).abs() < 0.01, "{round}");
-    assert!((link["load_percent"].as_f64().unwrap() - 358.333).abs() < 0.01);
+    assert!((round - 368.333).abs() < 0.01, "{round}");
+    assert!((link["load_percent"].as_f64().unwrap() - 368.333).abs() < 0.01);
+    assert_eq!(link["groups"][0]["possible"], false);
 
     let bad = Command::new(env!("CARGO_BIN_EXE_fieldgate"))
         .args(["check", "--json", "--config", "/nonexistent/a.toml"])

@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
 use super::Exit;
-use super::estimate::{Load, estimate};
+use super::estimate::{Group, Load, estimate};
 use crate::config::{Config, ConfigError, Effective, Fault, LinkConfig, load_with};
 
 /// Loads the configuration as `run` would and tells what is wrong with it, all at once, on stderr; or what each
@@ -53,14 +54,38 @@ fn loads(config: &Config) -> Vec<(&str, Load)> {
 
 /// The warnings of the configuration and those that follow from the loads.
 fn warnings(config: &Config, loads: &[(&str, Load)]) -> Vec<String> {
-    let overloaded = loads.iter().filter(|(_, load)| load.percent > 100.0).map(|(id, load)| {
-        format!(
+    let faults = loads.iter().flat_map(|(id, load)| unmet(id, load));
+    config.warnings.iter().cloned().chain(faults).collect()
+}
+
+/// What a link cannot do.
+fn unmet(id: &str, load: &Load) -> Vec<String> {
+    let impossible = |group: &Group| {
+        Some(format!(
+            "links.{id}: group at {} is impossible {}: it needs {}",
+            show(group.interval),
+            load.limit,
+            show(group.needs?)
+        ))
+    };
+    let mut unmet: Vec<String> = load.groups.iter().filter_map(impossible).collect();
+    if load.percent > 100.0 {
+        unmet.push(format!(
             "links.{id} is overloaded: its polls need {:.0} % of its time, so they will come late; raise \
              poll_interval or baud_rate, or read fewer points",
             load.percent
-        )
-    });
-    config.warnings.iter().cloned().chain(overloaded).collect()
+        ));
+    }
+    unmet
+}
+
+/// A time for people: two digits are enough, and never less than it is.
+fn show(time: Duration) -> String {
+    let millis = time.as_secs_f64() * 1000.0;
+    if millis < 1000.0 {
+        return format!("{} ms", (millis * 10.0).ceil() / 10.0);
+    }
+    format!("{} s", (millis / 100.0).ceil() / 10.0)
 }
 
 fn tell(config: &Config, loads: &[(&str, Load)], out: &mut dyn Write) -> io::Result<()> {
@@ -89,6 +114,15 @@ fn tell(config: &Config, loads: &[(&str, Load)], out: &mut dyn Write) -> io::Res
             shortest.as_secs_f64() * 1000.0,
             load.percent,
         )?;
+        for group in load.groups.iter().filter(|_| load.groups.len() > 1) {
+            writeln!(
+                out,
+                "link {id}: points at {}: requests a round: {}, time: {:.1} ms",
+                show(group.interval),
+                group.requests,
+                group.time.as_secs_f64() * 1000.0,
+            )?;
+        }
     }
     for warning in warnings(config, loads) {
         writeln!(out, "warning: {warning}")?;
@@ -97,6 +131,15 @@ fn tell(config: &Config, loads: &[(&str, Load)], out: &mut dyn Write) -> io::Res
 }
 
 fn report(config: &Config, loads: &[(&str, Load)], effective: Option<&Effective>) -> Json {
+    let group = |group: &Group| {
+        json!({
+            "interval_ms": group.interval.as_secs_f64() * 1000.0,
+            "requests": group.requests,
+            "time_ms": group.time.as_secs_f64() * 1000.0,
+            "possible": group.needs.is_none(),
+            "needs_ms": group.needs.unwrap_or(group.time).as_secs_f64() * 1000.0,
+        })
+    };
     let link = |(id, load): &(&str, Load)| {
         json!({
             "link": id,
@@ -104,6 +147,7 @@ fn report(config: &Config, loads: &[(&str, Load)], effective: Option<&Effective>
             "round_ms": load.round.as_secs_f64() * 1000.0,
             "shortest_interval_ms": load.shortest.map(|time| time.as_secs_f64() * 1000.0),
             "load_percent": load.percent,
+            "groups": load.groups.iter().map(group).collect::<Json>(),
             "basis": load.basis,
         })
     };
