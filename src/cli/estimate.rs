@@ -169,10 +169,11 @@ impl Planner<'_> {
         if let Some(cost) = &self.cost {
             return cost.time(request);
         }
-        match (&self.link.transport, &request.device.protocol) {
+        let device = &request.device;
+        match (&self.link.transport, &device.protocol) {
             (Transport::Serial { line, .. }, Protocol::Text { request: Some(request), .. }) => {
                 let bytes = u64::try_from(request.len()).unwrap_or(u64::MAX).saturating_add(TEXT_ANSWER);
-                on_line(line, bytes) + self.link.pause
+                on_line(line, bytes) + device.pause
             }
             // What talks by itself is not asked.
             _ => Duration::ZERO,

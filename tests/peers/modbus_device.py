@@ -1,6 +1,6 @@
 """Modbus devices that pymodbus serves: a peer which shares no code with the gateway.
 
-    modbus_device.py tcp|rtu|rtu-tcp|ascii|ascii-tcp UNITS
+    modbus_device.py tcp|rtu|rtu-tcp|ascii|ascii-tcp UNITS [trace]
 
 UNITS is JSON, registers by their first address, as on the wire:
     {"1": {"holding": {"0": [16709, 28836]}, "coil": {"4": [true]}, "counter": 100}}
@@ -9,6 +9,9 @@ register that counts its reads, beginning with 1. Except over tcp, a write to un
 
 The first line printed is `listening ADDRESS` (host:port, or the path of a pty), then one line for each write:
     wrote UNIT AREA ADDRESS VALUES
+and with `trace`, for each request and each refusal, by the bytes on the wire:
+    asked UNIT FUNCTION ADDRESS COUNT
+    refused UNIT FUNCTION CODE
 It runs until its standard input ends.
 """
 
@@ -65,6 +68,15 @@ def unless_missing(units, unit_at, sending, packet):
     return packet
 
 
+def trace(unit_at, sending, packet):
+    """Says what went over the wire."""
+    unit, function, *rest = packet[unit_at : unit_at + 6]
+    if not sending:
+        say("asked", unit, function, rest[0] << 8 | rest[1], rest[2] << 8 | rest[3])
+    elif function >= 0x80:
+        say("refused", unit, function & 0x7F, rest[0])
+
+
 def pty():
     master, slave = os.openpty()
     tty.setraw(slave)  # the slave stays open here, so that the line outlives whoever opens and closes it
@@ -75,7 +87,7 @@ def pump(loop, source, sink):
     loop.add_reader(source, lambda: os.write(sink, os.read(source, 4096)))
 
 
-async def serve(how, units):
+async def serve(how, units, is_traced):
     present = {int(unit) for unit in units}
     kind, _, over = how.partition("-")
     framer = {"tcp": FramerType.SOCKET, "rtu": FramerType.RTU, "ascii": FramerType.ASCII}[kind]
@@ -84,7 +96,13 @@ async def serve(how, units):
         more["ignore_missing_devices"] = True
     else:
         unit_at = 6 if kind == "tcp" else 0
-        more["trace_packet"] = functools.partial(unless_missing, present, unit_at)
+
+        def silence(sending, packet):
+            if is_traced and len(packet) > unit_at + 2:
+                trace(unit_at, sending, packet)
+            return unless_missing(present, unit_at, sending, packet)
+
+        more["trace_packet"] = silence
     if kind != "tcp":
         more["broadcast_enable"] = True
     if "tcp" in (kind, over):
@@ -107,4 +125,4 @@ async def serve(how, units):
 
 
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it logs a stack for each missing unit
-asyncio.run(serve(sys.argv[1], json.loads(sys.argv[2])))
+asyncio.run(serve(sys.argv[1], json.loads(sys.argv[2]), "trace" in sys.argv[3:]))

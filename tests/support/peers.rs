@@ -20,6 +20,11 @@ impl ModbusPeer {
         Self::start("tcp", units)
     }
 
+    /// The same, and every request and refusal is noted.
+    pub fn traced(units: &Value) -> Self {
+        Self::start_with(&["tcp", &units.to_string(), "trace"])
+    }
+
     /// Units on a serial line.
     pub fn rtu(units: &Value) -> Self {
         Self::start("rtu", units)
@@ -31,8 +36,12 @@ impl ModbusPeer {
     }
 
     fn start(how: &str, units: &Value) -> Self {
+        Self::start_with(&[how, &units.to_string()])
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
         let mut command = peer("modbus_device.py");
-        let process = Process::start("modbus_device.py", command.arg(how).arg(units.to_string()));
+        let process = Process::start("modbus_device.py", command.args(arguments));
         let line = process.wait_line("listening ", LIMIT);
         let address = line.trim_start_matches("listening ").to_owned();
         Self { address, process }
@@ -43,11 +52,25 @@ impl ModbusPeer {
         self.process.signal(signal);
     }
 
+    /// The requests so far, if they are traced: `UNIT FUNCTION ADDRESS COUNT`.
+    pub fn asked(&self) -> Vec<String> {
+        self.said("asked ")
+    }
+
+    /// How many requests it refused, if they are traced.
+    pub fn refused(&self) -> usize {
+        self.said("refused ").len()
+    }
+
     /// The writes that reached the device, one text each: `UNIT AREA ADDRESS [VALUES]`.
     pub fn writes(&self) -> Vec<String> {
+        self.said("wrote ")
+    }
+
+    fn said(&self, what: &str) -> Vec<String> {
         let lines = self.process.lines();
-        let writes = lines.iter().filter_map(|line| line.strip_prefix("wrote "));
-        writes.map(str::to_owned).collect()
+        let said = lines.iter().filter_map(|line| line.strip_prefix(what));
+        said.map(str::to_owned).collect()
     }
 }
 
