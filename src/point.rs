@@ -209,6 +209,8 @@ pub struct Point {
     pub values: BTreeMap<i128, String>,
     /// Its own time from one poll to the next.
     pub poll_interval: Option<Duration>,
+    /// Which of its readings are published.
+    pub reporting: Reporting,
     /// It shares a request with no other point.
     pub no_merge: bool,
     /// Commands may write it.
@@ -237,12 +239,27 @@ impl Point {
             invalid: Vec::new(),
             values: BTreeMap::new(),
             poll_interval: None,
+            reporting: Reporting::Always,
             no_merge: false,
             writable: false,
             min: None,
             max: None,
         }
     }
+}
+
+/// Which readings of a point are published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reporting {
+    /// Every one.
+    Always,
+    /// The first, and what differs from the one published last.
+    Change {
+        /// How far a number may move unpublished, in the value's unit; at least 0.
+        deadband: Decimal,
+        /// It is published again at the latest after so long.
+        heartbeat: Option<Duration>,
+    },
 }
 
 /// A driver's raw answer for one point.

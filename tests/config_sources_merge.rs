@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use fieldgate::config::{Config, Effective, Environment, Medium, Transport, Version, load_with};
-use fieldgate::point::{Protocol, Reads};
+use fieldgate::point::{Protocol, Reads, Reporting};
 use tempfile::TempDir;
 
 /// Files by name, in a folder of their own.
@@ -261,4 +261,29 @@ fn check_tells_loads_and_insecure_choices() {
     let report: serde_json::Value = serde_json::from_slice(&bad.stdout).unwrap();
     assert_eq!(report["ok"], false);
     assert_eq!(report["faults"][0]["in"], "/nonexistent/a.toml");
+}
+
+#[test]
+fn a_deadband_or_a_heartbeat_means_changes_unless_it_is_said_otherwise() {
+    let text = format!(
+        "{BROKER}[links.plc]\ndriver = 'modbus-tcp'\naddress = 'plc'\n[devices.d]\nlink = 'plc'\naddress = 7\n\
+         [devices.d.points]\na = {{ address = 'input:1', type = 'i16', deadband = 0.5 }}\n\
+         b = {{ address = 'coil:1', type = 'bool', heartbeat = '1m' }}\n\
+         c = {{ address = 'input:2', type = 'u16', report = 'change' }}\n\
+         d = {{ address = 'input:3', type = 'u16', report = 'always', deadband = 1, heartbeat = '7d' }}\n\
+         e = {{ address = 'input:4', type = 'u16' }}\n"
+    );
+    let (config, _) = load(&folder(&[("a.toml", &text)]), &["a.toml"], &[]);
+    let found: Vec<_> = config.devices[0].points.iter().map(|point| point.reporting).collect();
+    let change = |deadband: &str, heartbeat: Option<u64>| Reporting::Change {
+        deadband: deadband.parse().unwrap(),
+        heartbeat: heartbeat.map(Duration::from_secs),
+    };
+    let expected =
+        [change("0.5", None), change("0", Some(60)), change("0", None), Reporting::Always, Reporting::Always];
+    assert_eq!(found, expected);
+    for key in ["deadband", "heartbeat"] {
+        let warning = format!("devices.d.points.d.{key} has no effect with report = \"always\"");
+        assert!(config.warnings.contains(&warning), "{:?}", config.warnings);
+    }
 }

@@ -22,6 +22,7 @@ mod mqtt;
 mod numbers;
 mod plugin;
 mod points;
+mod reporting;
 mod secret;
 mod table;
 mod templates;

@@ -3,6 +3,7 @@
 use super::devices::{INTERVALS, groups, order};
 use super::modbus;
 use super::numbers::{bits, invalid, numbers, values};
+use super::reporting::reporting;
 use super::table::Table;
 use crate::address::{Address, AddressError, Area, parse_modbus};
 use crate::point::{Kind, Order, Point, PointId, Protocol};
@@ -54,6 +55,7 @@ fn point(id: &str, table: &mut Table, protocol: &Protocol, device_order: Option<
         table.duration("poll_interval", INTERVALS, default)
     });
     let no_merge = no_merge(table, protocol);
+    let reporting = reporting(table, kind);
     let bits = bits(table, kind);
     let address = address(table, protocol, kind, bit);
     let numbers = numbers(table, kind);
@@ -83,6 +85,7 @@ fn point(id: &str, table: &mut Table, protocol: &Protocol, device_order: Option<
         invalid,
         values,
         poll_interval,
+        reporting,
         no_merge,
         writable,
         min,

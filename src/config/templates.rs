@@ -28,7 +28,7 @@ const DEVICE_KEYS: [&str; 17] = [
 ];
 
 /// What a point may say.
-const POINT_KEYS: [&str; 19] = [
+const POINT_KEYS: [&str; 22] = [
     "enabled",
     "label",
     "tags",
@@ -48,6 +48,9 @@ const POINT_KEYS: [&str; 19] = [
     "max",
     "poll_interval",
     "no_merge",
+    "deadband",
+    "report",
+    "heartbeat",
 ];
 
 /// Every template, and which of them a device has.

@@ -27,6 +27,7 @@ use crate::status::Report;
 mod holes;
 mod job;
 mod poll;
+mod published;
 mod schedule;
 mod session;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::published::Published;
 use super::schedule::Plan;
 use crate::clock::{Clock, Moment};
 use crate::config::Layout;
@@ -192,7 +193,12 @@ impl Poll {
         Report { device: self.device.id.clone(), state, reason, ts: self.moment().wall }
     }
 
-    /// The records: one of all readings, or one of each. None for a device without points.
+    /// Leaves what has to be published; `is_whole` leaves all.
+    pub(super) fn keep_changes(&mut self, published: &mut Published, is_whole: bool) {
+        published.keep_changes(&self.device, &mut self.readings, self.begun, is_whole);
+    }
+
+    /// The records: one of all readings, or one of each. None where there are no readings.
     pub(super) fn records(&mut self, layout: Layout) -> Vec<Record> {
         self.readings.sort_unstable_by_key(|reading| reading.point);
         let made = self.moment();

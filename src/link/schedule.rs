@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::poll::Poll;
+use super::published::Published;
 use super::turns::Group;
 use crate::clock::Timestamp;
 use crate::drivers::{Driver, Request};
@@ -59,6 +60,7 @@ struct Slot {
     /// The last used first.
     plans: Vec<Plan>,
     failures: u32,
+    published: Published,
     /// The points without a value at their last poll.
     bad: BTreeMap<usize, Reason>,
 }
@@ -82,6 +84,7 @@ impl Schedule {
             groups: Group::of(device, now),
             plans: Vec::new(),
             failures: 0,
+            published: Published::new(device),
             bad: BTreeMap::new(),
         };
         Self { slots: devices.iter().map(slot).collect(), dead_share, open: now }
@@ -175,6 +178,14 @@ impl Schedule {
             slot.rest(poll.begun().elapsed(), share, dead + usize::from(is_new));
         }
         report
+    }
+
+    /// Leaves of a poll what has to be published; `is_whole` leaves all.
+    pub(super) fn keep_changes(&mut self, poll: &mut Poll, is_whole: bool) {
+        let device = poll.device().id.clone();
+        if let Some(slot) = self.slot(&device) {
+            poll.keep_changes(&mut slot.published, is_whole);
+        }
     }
 
     /// A command reached the device: it lives, so it is polled again at once.

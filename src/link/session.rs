@@ -118,7 +118,7 @@ impl Setup {
             backoff.reset();
         }
         let report = schedule.done(&poll);
-        self.publish(&mut poll, report).await;
+        self.publish(&mut poll, report, schedule, false).await;
         self.learn(&poll, driver, schedule).await;
     }
 
@@ -132,13 +132,14 @@ impl Setup {
         }
     }
 
-    async fn publish(&self, poll: &mut Poll, report: Report) {
+    async fn publish(&self, poll: &mut Poll, report: Report, schedule: &mut Schedule, is_whole: bool) {
         self.traffic.count(&report.device, poll.result(), poll.begun().elapsed());
         // A full mailbox is no loss: the next report says the same or better.
         if let Err(error) = self.status.try_send(report) {
             tracing::debug!(%error, "a report was dropped");
             self.traffic.link.unreported.count();
         }
+        schedule.keep_changes(poll, is_whole);
         for record in poll.records(self.layout) {
             self.append(record).await;
         }
@@ -151,17 +152,18 @@ impl Setup {
     }
 
     /// The link cannot be opened: every device says so.
-    async fn say_offline(&self, schedule: &Schedule, error: &DriverError, is_first: bool) {
+    async fn say_offline(&self, schedule: &mut Schedule, error: &DriverError, is_first: bool) {
         if is_first {
             tracing::warn!(link = %self.config.id, %error, "cannot be opened");
         } else {
             tracing::debug!(link = %self.config.id, %error, "still cannot be opened");
         }
-        for device in schedule.devices() {
+        let devices: Vec<_> = schedule.devices().cloned().collect();
+        for device in &devices {
             let mut poll = Poll::offline(device, self.clock);
             let mut report = poll.report();
             report.reason = Some(error.to_string());
-            self.publish(&mut poll, report).await;
+            self.publish(&mut poll, report, schedule, false).await;
         }
     }
 
@@ -220,7 +222,7 @@ impl Setup {
                     // It asks for a message, and that names the bad points itself.
                     result.error.take_if(|_| poll.is_answered());
                     let report = schedule.done(&poll);
-                    self.publish(&mut poll, report).await;
+                    self.publish(&mut poll, report, schedule, true).await;
                 }
                 self.learn(&poll, driver, schedule).await;
                 result

@@ -174,7 +174,7 @@ struct Bench {
 }
 
 /// A device of two points, polled every second, with 200 ms of patience.
-fn device(name: &str) -> Device {
+pub(super) fn device(name: &str) -> Device {
     Device {
         id: DeviceId::new(name).unwrap(),
         link: LinkId::new("line").unwrap(),
