@@ -189,6 +189,59 @@ fn a_denied_topic_leaves_the_connection_alone() {
     assert!(!messages.iter().any(|message| message.topic == "fieldgate/g/small/readings"));
 }
 
+/// Denied, then refused for its form, then denied until the end: nothing of it stops the rest.
+#[test]
+fn what_waits_behind_a_denial_is_never_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Script { puback: vec![("small/readings", 0x87)], ..Script::default() };
+    let broker = Scripted::start(script);
+    let lines = "max_inflight = 4\n";
+    let other =
+        DEVICE.replace("links.sim", "links.two").replace("\"sim\"", "\"two\"").replace("small", "other");
+    let mut gateway = Gateway::run(
+        folder.path(),
+        &format!("{}{lines}{DEVICE}{other}", head_at(folder.path(), &broker.url())),
+    );
+    // Two of four places: tried again after five seconds.
+    gateway.process().wait_line("the broker denies records", LIMIT);
+    broker.set(|script| script.puback = vec![("small/readings", 0x90)]);
+    gateway.process().wait_line("it is set aside", LIMIT);
+    broker.set(|script| script.puback = Vec::new());
+    let known = broker.published().len();
+    broker.wait("what waited", LIMIT, |packets| {
+        let readings = packets.iter().filter_map(Packet::published).skip(known);
+        (readings.filter(|(topic, _)| topic.ends_with("small/readings")).count() > 3).then_some(())
+    });
+    assert!(gateway.stop().success());
+}
+
+#[test]
+fn a_gateway_that_is_denied_everything_gives_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Scripted::start(Script::default());
+    let mut gateway = gateway_at(folder.path(), &broker.url(), "max_inflight = 4\n");
+    broker.wait_json("/readings", "a reading", |_| true);
+    let before = broker.published().len();
+    broker.set(|script| script.puback = vec![("fieldgate/", 0x87)]);
+    // Each try is told by the status that is sent again; after the third it would have been given up.
+    broker.wait("the fifth try", SLOW_LIMIT, |packets| {
+        let statuses = packets.iter().filter_map(Packet::published).skip(before);
+        (statuses.filter(|(topic, _)| topic.ends_with("g/status")).count() >= 3).then_some(())
+    });
+    broker.set(|script| script.puback = Vec::new());
+    let names: std::collections::BTreeSet<u64> = broker.wait("every reading", LIMIT, |packets| {
+        let readings =
+            packets.iter().filter_map(Packet::published).filter(|(topic, _)| topic.ends_with("/readings"));
+        let seqs = readings.filter_map(|(_, text)| {
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()["seq"].as_u64()
+        });
+        let seqs: std::collections::BTreeSet<u64> = seqs.collect();
+        (seqs.last().is_some_and(|last| *last > 60 && seqs.len() as u64 == *last)).then_some(seqs)
+    });
+    assert!(!names.is_empty());
+    assert!(!gateway.process().lines().iter().any(|line| line.contains("set aside")));
+}
+
 #[test]
 fn limits_that_leave_no_room_are_a_refusal_and_cost_no_record() {
     for properties in [vec![0x27, 0, 0, 0, 0], vec![0x27, 0, 0, 0, 20], vec![0x21, 0, 0]] {

@@ -181,7 +181,7 @@ fn reload_by_command_needs_admin() {
 
     scene.write(&(scene.head.clone() + &counting("same", "") + &counting("new", "") + admin));
     let reply = scene.command(&json!({"id": "r-3", "action": "reload"}));
-    assert_eq!(reply["values"], json!({"changed": ["links.new", "mqtt"]}), "{reply}");
+    assert_eq!(reply["values"], json!({"changed": ["links.new"]}), "{reply}");
     scene.more("new");
 
     scene.write(&(scene.head.clone() + "[links]\nnew = 5\n" + admin));
@@ -200,6 +200,33 @@ fn reload_by_command_needs_admin() {
         let replies = messages.iter().filter(|message| message.topic == "fieldgate/g/reply");
         (replies.filter(|message| message.json()["id"] == "r-3").count() == 2).then_some(())
     });
+}
+
+#[test]
+fn a_connection_that_fails_after_a_reload_leaves_no_false_status() {
+    let mut scene = Scene::start(&counting("same", ""));
+    scene.more("same");
+    // Nobody listens there.
+    let elsewhere = scene.head.replace(&scene.broker.url(), "mqtt://127.0.0.1:9");
+    scene.write(&(elsewhere + &counting("same", "")));
+    scene.hang_up("the configuration is in force");
+    scene.watcher.wait_json("fieldgate/g/status", "offline", |json| json["state"] == "offline");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_reload() {
+    let mut scene = Scene::start(&(counting("same", "") + "[commands]\nadmin = true\n"));
+    for number in 0..20 {
+        publish(
+            &scene.broker,
+            "fieldgate/g/command",
+            &format!(r#"{{"id":"r-{number}","action":"reload"}}"#),
+            &[],
+        );
+    }
+    assert!(scene.gateway.stop().success());
+    let lines = scene.gateway.process().lines();
+    assert!(!lines.iter().any(|line| line.contains("not everything ended")), "{lines:?}");
 }
 
 #[test]

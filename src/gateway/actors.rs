@@ -20,7 +20,7 @@ use crate::config::{CommandsConfig, Config, Layout, LinkConfig, MqttConfig, WebC
 use crate::counters::Counters;
 use crate::drivers;
 use crate::link::{self, Link};
-use crate::point::{Device, DeviceId, LinkId};
+use crate::point::{Device, LinkId};
 use crate::status::{Define, Status};
 use crate::uplink::{self, Uplink};
 use crate::web::{self, Shown, Web};
@@ -38,6 +38,8 @@ pub(super) struct Actors {
     pub(super) status: Addr<Status>,
     pub(super) commands: Addr<Commands>,
     pub(super) links: BTreeMap<LinkId, Owner>,
+    /// Which link each device is on.
+    routes: uplink::Links,
     pub(super) uplink: Option<(Destination, Addr<Uplink>)>,
     pub(super) web: Option<Web>,
     counters: Rc<Counters>,
@@ -61,15 +63,7 @@ struct Made {
 #[derive(PartialEq)]
 pub(super) struct Destination {
     config: MqttConfig,
-    links: BTreeMap<DeviceId, LinkId>,
     takes_commands: bool,
-}
-
-impl Destination {
-    /// Who watches the old place has to be told that nothing comes there any more.
-    fn is_elsewhere(&self, other: &Self) -> bool {
-        self.config.prefix != other.config.prefix || self.config.servers != other.config.servers
-    }
 }
 
 impl Actors {
@@ -108,6 +102,7 @@ impl Actors {
             status,
             commands,
             links,
+            routes: uplink::Links::default(),
             uplink,
             web,
             counters,
@@ -131,12 +126,13 @@ impl Actors {
         changed.sort();
         changed.dedup();
         self.assign(&commands, &devices).await;
-        let links = devices.iter().map(|device| (device.id.clone(), device.link.clone())).collect();
+        *self.routes.borrow_mut() =
+            devices.iter().map(|device| (device.id.clone(), device.link.clone())).collect();
         let (label, insecure) = (gateway.label, mqtt.insecure());
         if self.be_watched(web, Shown { gateway: gateway.id, label, devices, insecure }) {
             changed.push("web".to_owned());
         }
-        let destination = Destination { config: mqtt, links, takes_commands: commands.enabled };
+        let destination = Destination { config: mqtt, takes_commands: commands.enabled };
         if self.connect(destination).await {
             changed.push("mqtt".to_owned());
         }
@@ -222,10 +218,8 @@ impl Actors {
         if self.uplink.as_ref().is_some_and(|(present, _)| *present == destination) {
             return false;
         }
-        if let Some((present, uplink)) = self.uplink.take() {
-            let is_elsewhere = present.is_elsewhere(&destination);
-            let stop = if is_elsewhere { uplink::Stop::ForGood } else { uplink::Stop::ForAnother };
-            report([uplink.send(stop).await]);
+        if let Some((_, uplink)) = self.uplink.take() {
+            report([uplink.send(uplink::Stop).await]);
         }
         let uplink = Uplink::new(uplink::Setup {
             config: destination.config.clone(),
@@ -239,7 +233,7 @@ impl Actors {
             recall: self.buffer.clone().recipient(),
             watch: self.status.clone().recipient(),
             report: self.status.clone().recipient(),
-            links: destination.links.clone(),
+            links: self.routes.clone(),
             commands: destination.takes_commands.then(|| self.commands.clone().recipient()),
             counters: self.counters.uplink.clone(),
         });

@@ -32,6 +32,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// All of an orderly stop; systemd waits longer before it kills.
 const STOP: Duration = Duration::from_secs(8);
 
+/// All of it but the buffer, which has the rest in any case.
+const INWARDS: Duration = Duration::from_secs(6);
+
 /// Why the gateway ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
@@ -77,6 +80,8 @@ pub async fn run(config: Config, origin: Origin) -> Result<(), GatewayError> {
         }
     };
     notify(&[NotifyState::Stopping]);
+    // Who waits for a reload learns that none will come, and does not hold up the stop.
+    drop(reloads);
     if let Some(web) = &actors.web {
         web.say_stopping();
     }
@@ -121,11 +126,17 @@ impl Actors {
     /// From the devices inwards, each awaited.
     async fn stop(self) {
         let Self { links, commands, uplink, status: _status, buffer, web: _web, .. } = self;
-        report(join_all(links.values().map(|owner| owner.link.send(link::Stop))).await);
-        report([commands.send(commands::Stop).await]);
-        if let Some((_, uplink)) = uplink {
-            report([uplink.send(uplink::Stop::ForGood).await]);
+        let inwards = async {
+            report(join_all(links.values().map(|owner| owner.link.send(link::Stop))).await);
+            report([commands.send(commands::Stop).await]);
+            if let Some((_, uplink)) = uplink {
+                report([uplink.send(uplink::Stop).await]);
+            }
+        };
+        if timeout(INWARDS, inwards).await.is_err() {
+            tracing::warn!("not everything ended within {INWARDS:?}");
         }
+        // Whatever hangs above: what is in memory gets onto the disk.
         report([buffer.send(Close).await]);
     }
 }

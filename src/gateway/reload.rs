@@ -2,14 +2,18 @@
 //! old one stays.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::time::timeout;
 
 use super::actors::Actors;
 use super::{client_id, notify};
 use crate::clock::Clock;
 use crate::config::{self, BufferConfig, Config, ConfigError, LogFormat};
 
+/// The files are read within this, or the disk they lie on hangs; nothing else happens meanwhile.
+const READ: Duration = Duration::from_secs(10);
 /// Faults that the answer to a `reload` names; the log has them all.
 const TOLD: usize = 5;
 
@@ -85,7 +89,9 @@ impl Actors {
     async fn try_reload(&mut self, origin: &Origin) -> Result<Vec<String>, ReloadError> {
         let files = origin.files.clone();
         // Files may lie on a disk that takes its time.
-        let read = tokio::task::spawn_blocking(move || config::load(&files)).await;
+        let read = tokio::task::spawn_blocking(move || config::load(&files));
+        let read =
+            timeout(READ, read).await.map_err(|_| ReloadError::System(format!("no end within {READ:?}")))?;
         let read = read.map_err(|error| ReloadError::System(error.to_string()))?;
         let mut config = read.map_err(ReloadError::Faulty)?;
         let differences = self.fixed.differences(&Fixed::of(&config));

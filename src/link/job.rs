@@ -33,7 +33,7 @@ pub enum TaskError {
     #[error("its time was over before the device was asked")]
     Late,
     /// The gateway stops; the device was not asked.
-    #[error("the gateway is stopping")]
+    #[error("its link is stopping or being replaced")]
     Stopping,
     /// The driver died while the command ran; nobody knows whether the device was asked.
     #[error("the driver died while the command ran")]

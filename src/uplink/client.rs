@@ -181,6 +181,9 @@ pub(super) enum ClientError {
     TakenOver(String),
     #[error("the connection was lost: {0}")]
     Lost(String),
+    /// By the broker, without a word.
+    #[error("the connection was lost: closed by the broker")]
+    Closed,
     #[error("the broker denies a publish or a subscription: {0}; see its access rules")]
     Denied(String),
     #[error("the MQTT library gives no answer any more")]

@@ -13,9 +13,24 @@ use super::guard::Guard;
 use super::password::Splice;
 use super::session::Life;
 use super::tls::{Peer, Validity, own_validity};
-use super::wire::Wire;
+use super::wire::{Lost, Wire};
 use crate::config::{Server, Source, Version};
 use crate::status::State;
+
+/// Cuts the wire when a connect is given up half way: what the broker says then would be acknowledged and lost.
+struct Cut(Option<Lost>);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if let Some(lost) = self.0.take() {
+            lost.send_if_modified(|lost| {
+                let is_first = lost.is_none();
+                lost.get_or_insert_with(|| ClientError::Lost("the connect was given up".to_owned()));
+                is_first
+            });
+        }
+    }
+}
 
 /// Our own certificate's end is told so many days ahead.
 const CERTIFICATE_DAYS: i64 = 30;
@@ -46,7 +61,7 @@ impl Life {
                         let name = place(&server.host, server.port);
                         if std::mem::replace(&mut self.server, name) != self.server {
                             // Another broker: what the last one was told is nothing to this one.
-                            (self.announced, self.has_subscribed) = (0, false);
+                            (self.announced, self.has_subscribed, self.left) = (0, false, None);
                         }
                         return Ok(connection);
                     }
@@ -99,6 +114,7 @@ impl Life {
         let guard =
             Guard::new(config.max_packet_size, config.version == Version::V5, self.client_id().to_owned());
         actix::spawn(wire.carry(lost.clone(), guard, password.map(Splice::new)));
+        let mut cut = Cut(Some(lost.clone()));
         let mut connecting = pin!(self.client.connect(options));
         let in_time = timeout_at(end, &mut connecting).await;
         let connected = if let Ok(connected) = in_time {
@@ -120,6 +136,7 @@ impl Life {
             }
             _ => error,
         })?;
+        cut.0 = None;
         if let Some(Peer { own: Some(validity), .. }) = &peer {
             remind(validity);
         }

@@ -8,22 +8,24 @@ use tokio::time::Instant;
 
 use crate::record::{Name, Numbered};
 
-/// A denied topic is tried again after this long ...
+/// Denied topics are tried again after this long ...
 const AGAIN: Duration = Duration::from_secs(30);
-/// ... or this long when what waits fills half of the window and the broker takes other topics, ...
+/// ... or this long while what waits fills half of the window, ...
 const CROWDED: Duration = Duration::from_secs(5);
-/// ... and barred after so many tries, if it takes others meanwhile: then this topic alone is the fault. While it
-/// takes none, the rights of the whole gateway are, and everything is kept.
+/// ... and given up after so many tries, unless the broker denies the gateway everything: then its rights are at
+/// fault and everything is kept.
 const TRIES: u32 = 3;
-/// What waited on a barred topic, and what follows within this time, is set aside unsent.
-const BARRED: Duration = Duration::from_secs(600);
+/// What waited on a topic that was given up is set aside, and what follows too, unsent, for this long. Then one
+/// record is tried again.
+const BARRED: Duration = Duration::from_secs(60);
 
 /// A topic that was denied.
+#[derive(Default)]
 struct Denied {
     tries: u32,
     reason: String,
-    /// One of its records is out.
-    is_tried: bool,
+    /// Its record that is out.
+    out: Option<Name>,
     waiting: BTreeMap<Name, Numbered>,
 }
 
@@ -31,10 +33,10 @@ struct Denied {
 #[derive(Default)]
 pub(super) struct Denials {
     topics: BTreeMap<String, Denied>,
-    /// Tries on earlier connections.
+    /// Tries on earlier connections, and of topics that were given up.
     earlier: BTreeMap<String, u32>,
     barred: BTreeMap<String, Instant>,
-    /// When the first of them was denied since the last try.
+    /// The last try, or the first denial.
     since: Option<Instant>,
 }
 
@@ -65,14 +67,14 @@ impl Denials {
     pub(super) fn deny(&mut self, topic: &str, numbered: Numbered, reason: String) -> bool {
         self.since.get_or_insert_with(Instant::now);
         let is_new = !self.topics.contains_key(topic);
-        let denied = self.topics.entry(topic.to_owned()).or_insert_with(|| Denied {
-            tries: self.earlier.remove(topic).unwrap_or(0),
-            reason: String::new(),
-            is_tried: true,
-            waiting: BTreeMap::new(),
-        });
-        // Several may have been out when the first of them came back.
-        denied.tries += u32::from(std::mem::take(&mut denied.is_tried));
+        let denied = self.topics.entry(topic.to_owned()).or_default();
+        if is_new {
+            denied.tries = self.earlier.remove(topic).unwrap_or(0) + 1;
+        } else if denied.out == Some(numbered.name) {
+            // Others may have been out when the first of them came back: they are no tries.
+            denied.tries += 1;
+        }
+        denied.out.take_if(|out| *out == numbered.name);
         denied.reason = reason;
         denied.waiting.insert(numbered.name, numbered);
         is_new
@@ -84,18 +86,33 @@ impl Denials {
         self.topics.remove(topic).map(|denied| denied.waiting.into_values().collect()).unwrap_or_default()
     }
 
-    /// When to try again.
-    pub(super) fn again(&self, window: usize, takes_others: bool) -> Option<Instant> {
-        let is_crowded = takes_others && self.waiting() >= window.div_ceil(2);
-        self.since.map(|since| since + if is_crowded { CROWDED } else { AGAIN })
+    /// This record will not be sent any more, whatever the rights: the next of its topic is tried.
+    pub(super) fn drop_out(&mut self, topic: &str, name: Name) {
+        if let Some(denied) = self.topics.get_mut(topic) {
+            denied.out.take_if(|out| *out == name);
+        }
+        self.topics.retain(|_, denied| denied.out.is_some() || !denied.waiting.is_empty());
+    }
+
+    /// When to try again; always some time while anything waits.
+    pub(super) fn again(&self, window: usize) -> Option<Instant> {
+        let is_crowded = self.waiting() >= window.div_ceil(2);
+        let wait = if is_crowded { CROWDED } else { AGAIN };
+        (self.waiting() > 0).then(|| self.since.unwrap_or_else(Instant::now) + wait)
+    }
+
+    /// Some topic was tried often enough, so that it has to be known whose fault it is.
+    pub(super) fn has_hopeless(&self) -> bool {
+        self.topics.values().any(is_hopeless)
     }
 
     /// What is given up, with the reason: everything of the topics that were tried often enough.
-    pub(super) fn give_up(&mut self, takes_others: bool) -> Vec<(Numbered, String)> {
-        let is_over = |denied: &Denied| takes_others && denied.tries >= TRIES && !denied.is_tried;
-        let over: Vec<(String, Denied)> = self.topics.extract_if(.., |_, denied| is_over(denied)).collect();
+    pub(super) fn give_up(&mut self) -> Vec<(Numbered, String)> {
+        let over: Vec<(String, Denied)> =
+            self.topics.extract_if(.., |_, denied| is_hopeless(denied)).collect();
         let mut records = Vec::new();
         for (topic, denied) in over {
+            self.earlier.insert(topic.clone(), TRIES - 1);
             self.barred.insert(topic, Instant::now() + BARRED);
             let reason = denied.reason;
             records.extend(denied.waiting.into_values().map(|numbered| (numbered, reason.clone())));
@@ -105,12 +122,13 @@ impl Denials {
 
     /// One record of each topic, to be sent now.
     pub(super) fn try_again(&mut self) -> Vec<Numbered> {
-        self.since = None;
+        self.since = Some(Instant::now());
         let first = |denied: &mut Denied| {
-            denied.is_tried = true;
-            Some(denied.waiting.pop_first()?.1)
+            let (name, numbered) = denied.waiting.pop_first()?;
+            denied.out = Some(name);
+            Some(numbered)
         };
-        self.topics.values_mut().filter_map(first).collect()
+        self.topics.values_mut().filter(|denied| denied.out.is_none()).filter_map(first).collect()
     }
 
     /// The connection has ended: the buffer gives again what waited.
@@ -118,5 +136,76 @@ impl Denials {
         let tries = std::mem::take(&mut self.topics).into_iter();
         self.earlier.extend(tries.map(|(topic, denied)| (topic, denied.tries)));
         self.since = None;
+    }
+}
+
+fn is_hopeless(denied: &Denied) -> bool {
+    denied.tries >= TRIES && denied.out.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::{Moment, Timestamp};
+    use crate::record::{Record, RecordKind, Topic};
+
+    fn numbered(seq: u64) -> Numbered {
+        let made = Moment { wall: Timestamp::from_millis(0), uptime: 0, synced: true };
+        let body: Arc<[u8]> = Arc::from(&b"{}"[..]);
+        let record =
+            Record { kind: RecordKind::Readings, topic: Topic::Event, body, correlation: None, made };
+        Numbered { name: Name { run: 1, seq }, record }
+    }
+
+    fn names(records: &[Numbered]) -> Vec<u64> {
+        records.iter().map(|numbered| numbered.name.seq).collect()
+    }
+
+    #[test]
+    fn one_record_of_a_topic_is_tried_and_the_others_wait() {
+        let mut denials = Denials::default();
+        assert!(denials.deny("a", numbered(1), "no".to_owned()));
+        // It was out with the first.
+        assert!(!denials.deny("a", numbered(2), "no".to_owned()));
+        assert!(denials.hold("a", numbered(3)).is_none());
+        assert!(denials.hold("b", numbered(4)).is_some());
+        assert_eq!(names(&denials.try_again()), [1]);
+        assert!(denials.try_again().is_empty(), "one at a time");
+        denials.deny("a", numbered(1), "no".to_owned());
+        assert!(!denials.has_hopeless());
+        assert_eq!(names(&denials.try_again()), [1]);
+        denials.deny("a", numbered(1), "no".to_owned());
+        assert!(denials.has_hopeless());
+        let given_up: Vec<Numbered> = denials.give_up().into_iter().map(|(numbered, _)| numbered).collect();
+        assert_eq!(names(&given_up), [1, 2, 3]);
+        assert!(denials.is_barred("a") && !denials.is_barred("b"));
+        assert_eq!((denials.waiting(), denials.again(10)), (0, None));
+    }
+
+    #[test]
+    fn what_waits_is_released_when_one_was_taken() {
+        let mut denials = Denials::default();
+        denials.deny("a", numbered(1), "no".to_owned());
+        denials.hold("a", numbered(2));
+        denials.try_again();
+        assert_eq!(names(&denials.allow("a")), [2]);
+        assert!(denials.hold("a", numbered(3)).is_some());
+        assert_eq!(denials.again(10), None);
+    }
+
+    #[test]
+    fn a_tried_record_that_ends_otherwise_leaves_its_place_to_the_next() {
+        let mut denials = Denials::default();
+        denials.deny("a", numbered(1), "no".to_owned());
+        denials.hold("a", numbered(2));
+        denials.try_again();
+        denials.drop_out("a", numbered(1).name);
+        assert!(denials.again(10).is_some());
+        assert_eq!(names(&denials.try_again()), [2]);
+        denials.drop_out("a", numbered(2).name);
+        assert!(denials.hold("a", numbered(3)).is_some(), "nothing waits any more");
+        assert_eq!(denials.again(10), None);
     }
 }

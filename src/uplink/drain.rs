@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Setup;
 use super::client::{Client, ClientError, Limits, Outgoing, UNACKNOWLEDGED, unacknowledged};
@@ -44,8 +44,8 @@ pub(super) struct Drain<'a> {
     pub(super) denials: Denials,
     /// When the last acknowledgement came, or the first of what is out went.
     progress: Instant,
-    /// Records that this connection brought to the broker.
-    delivered: u64,
+    /// The gateway's status, as the broker has it.
+    pub(super) status: Outgoing,
     /// Replies out on topics that their senders chose.
     foreign: BTreeSet<Name>,
     /// How often records were tried before, see [`Drain::tries`].
@@ -74,7 +74,7 @@ impl<'a> Drain<'a> {
             live: newest,
             denials: Denials::default(),
             progress: Instant::now(),
-            delivered: 0,
+            status: Outgoing::default(),
             foreign: BTreeSet::new(),
             before,
             out,
@@ -92,8 +92,15 @@ impl<'a> Drain<'a> {
                 let asked = self.setup.take.send(Take { limit: credits });
                 taking = Some(async move { asked.await.ok() }.boxed_local());
             }
-            let again = self.denials.again(self.window, self.delivered > 0);
+            let again = self.denials.again(self.window);
             tokio::select! {
+                // First what is there already: it may be what a limit below waits for.
+                biased;
+                Some(done) = self.out.next(), if !self.out.is_empty() => {
+                    if let Err(error) = self.acknowledge(done).await {
+                        return error;
+                    }
+                }
                 records = async { taking.as_mut()?.await }, if taking.is_some() => {
                     taking = None;
                     let Some(records) = records else {
@@ -110,11 +117,6 @@ impl<'a> Drain<'a> {
                 }
                 () = sleep_until(self.progress + UNACKNOWLEDGED), if !self.out.is_empty() => {
                     return unacknowledged();
-                }
-                Some(done) = self.out.next(), if !self.out.is_empty() => {
-                    if let Err(error) = self.acknowledge(done).await {
-                        return error;
-                    }
                 }
             }
         }
@@ -136,13 +138,29 @@ impl<'a> Drain<'a> {
         tries
     }
 
-    /// Sends one record of each denied topic again; what was denied too often is set aside.
+    /// Sends one record of each denied topic again; what was denied too often is set aside, if the broker takes
+    /// anything of this gateway.
     async fn try_again(&mut self) -> Result<(), ClientError> {
-        for (numbered, reason) in self.denials.give_up(self.delivered > 0) {
-            self.set_aside(numbered.name, Origin::of(&numbered), &reason).await;
+        if self.denials.has_hopeless() && self.has_rights().await? {
+            for (numbered, reason) in self.denials.give_up() {
+                self.set_aside(numbered.name, Origin::of(&numbered), &reason).await;
+            }
         }
         let again = self.denials.try_again();
         self.send(again).await
+    }
+
+    /// Whether the broker takes the gateway's own status: if not, everything may be denied, and nothing is given up.
+    async fn has_rights(&self) -> Result<bool, ClientError> {
+        for delivery in self.client.publish(vec![self.status.clone()]).await? {
+            let result = timeout(UNACKNOWLEDGED, delivery).await.map_err(|_| unacknowledged())?;
+            match delivered(result) {
+                Ok(()) => {}
+                Err(ClientError::Denied(_) | ClientError::Unwanted(_)) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Waits for the acknowledgements of what is out.
@@ -179,6 +197,7 @@ impl<'a> Drain<'a> {
                     messages.push(message);
                 }
                 Err(size) => {
+                    self.denials.drop_out(&self.topics.of(&numbered.record.topic), numbered.name);
                     let reason = format!("its {size} bytes are more than the broker takes");
                     self.set_aside(numbered.name, Origin::of(&numbered), &reason).await;
                 }
@@ -238,16 +257,19 @@ impl<'a> Drain<'a> {
             let (name, origin) = (numbered.name, Origin::of(&numbered));
             match result {
                 Ok(()) => {
-                    self.delivered += 1;
                     self.setup.counters.acknowledged.count();
                     self.foreign.remove(&name);
                     released.extend(self.denials.allow(&self.topics.of(&numbered.record.topic)));
                     names.push(name);
                 }
-                Err(ClientError::Unwanted(reason)) => self.set_aside(name, origin, &reason).await,
+                Err(ClientError::Unwanted(reason)) => {
+                    self.denials.drop_out(&self.topics.of(&numbered.record.topic), name);
+                    self.set_aside(name, origin, &reason).await;
+                }
                 // Anybody may name a topic for his reply that the gateway must not use: that must not stop the rest.
                 Err(ClientError::Denied(reason)) if origin == Origin::Foreign => {
                     self.setup.counters.denied.count();
+                    self.denials.drop_out(&self.topics.of(&numbered.record.topic), name);
                     self.foreign.remove(&name);
                     self.set_aside(name, origin, &reason).await;
                 }

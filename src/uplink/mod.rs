@@ -3,6 +3,7 @@
 //! The actor is a shell; [`run`] is the loop over connections, [`session`] one life of a connection. A session
 //! drains the buffer, announces what is retained and listens for commands, until one of them fails.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -43,15 +44,13 @@ use client::{Client, ClientError};
 use session::{End, Life};
 pub use topics::Topics;
 
-/// Acknowledges what is in flight, disconnects and stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+/// Acknowledges what is in flight, says offline, disconnects and stops.
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub enum Stop {
-    /// Says offline before it disconnects.
-    ForGood,
-    /// Says nothing: another uplink connects at once in its place.
-    ForAnother,
-}
+pub struct Stop;
+
+/// Which link each device is on.
+pub type Links = Rc<RefCell<BTreeMap<DeviceId, LinkId>>>;
 
 /// What the uplink needs to live.
 #[derive(Clone)]
@@ -78,8 +77,8 @@ pub struct Setup {
     pub recall: Recipient<Recall>,
     /// Takes what was agreed with the broker.
     pub report: Recipient<ReportUplink>,
-    /// Which link each device is on.
-    pub links: BTreeMap<DeviceId, LinkId>,
+    /// Which link each device is on; follows the configuration.
+    pub links: Links,
     /// Takes commands.
     pub commands: Option<Recipient<Received>>,
     /// Where its work is counted.
@@ -89,14 +88,14 @@ pub struct Setup {
 /// The actor.
 pub struct Uplink {
     setup: Option<Setup>,
-    stop: watch::Sender<Option<Stop>>,
+    stop: watch::Sender<bool>,
 }
 
 impl Uplink {
     /// An uplink that connects when it is started.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        Self { setup: Some(setup), stop: watch::channel(None).0 }
+        Self { setup: Some(setup), stop: watch::channel(false).0 }
     }
 }
 
@@ -113,8 +112,8 @@ impl Actor for Uplink {
 impl Handler<Stop> for Uplink {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, stop: Stop, _: &mut Context<Self>) -> Self::Result {
-        self.stop.send_replace(Some(stop));
+    fn handle(&mut self, _: Stop, _: &mut Context<Self>) -> Self::Result {
+        self.stop.send_replace(true);
         let stop = self.stop.clone();
         // The life's receiver is dropped when it has ended.
         Box::pin(async move { stop.closed().await })
@@ -122,7 +121,7 @@ impl Handler<Stop> for Uplink {
 }
 
 /// Connects again and again until stopped.
-async fn run(setup: Setup, mut stop: watch::Receiver<Option<Stop>>) {
+async fn run(setup: Setup, mut stop: watch::Receiver<bool>) {
     // The one before may have had a certificate that this one has not.
     setup.counters.certificate_end.set(None);
     let client = match Client::start(setup.counters.refused.clone()) {
@@ -153,32 +152,42 @@ async fn run(setup: Setup, mut stop: watch::Receiver<Option<Stop>>) {
         told: None,
         setup,
     };
+    let error = serve(&mut life, &mut stop).await;
+    // Whoever follows has not connected yet.
+    if life.setup.report.send(ReportUplink(Err(error))).await.is_err() {
+        tracing::error!("the status is gone");
+    }
+}
+
+/// One connection after the other. Gives the reason for the end.
+async fn serve(life: &mut Life, stop: &mut watch::Receiver<bool>) -> String {
+    const STOPPED: &str = "the uplink was stopped";
     loop {
         let mut gave_up = stop.clone();
         let connected = tokio::select! {
             connected = life.connect() => connected,
-            _ = gave_up.wait_for(Option::is_some) => return,
+            _ = gave_up.wait_for(|stop| *stop) => return STOPPED.to_owned(),
         };
         let end = match connected {
-            Ok(connection) => life.session(connection, &mut stop).await,
+            Ok(connection) => life.session(connection, stop).await,
             Err(error) => {
                 life.setup.counters.failures.count();
                 End::Lost(error)
             }
         };
-        let End::Lost(error) = end else { return };
+        let End::Lost(error) = end else { return STOPPED.to_owned() };
         if life.setup.report.send(ReportUplink(Err(error.to_string()))).await.is_err() {
             tracing::error!("the status is gone");
         }
         if matches!(error, ClientError::Stuck) {
             // Only a new process gets rid of a thread that hangs inside the library.
             tracing::error!(%error, "the uplink gives up");
-            return;
+            return error.to_string();
         }
         let wait = life.wait_after(&error);
         tokio::select! {
             () = sleep(wait) => {}
-            _ = stop.wait_for(Option::is_some) => return,
+            _ = stop.wait_for(|stop| *stop) => return STOPPED.to_owned(),
         }
     }
 }

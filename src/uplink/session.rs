@@ -8,6 +8,7 @@ use futures_util::future::{FusedFuture as _, FutureExt as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::Setup;
 use super::announce::announce;
 use super::client::{Client, ClientError, Connection, Limits, Outgoing};
 use super::denied::Denials;
@@ -16,7 +17,6 @@ use super::listen::{Listener, Marker};
 use super::tls::Peer;
 use super::topics::Topics;
 use super::wire::Lost;
-use super::{Setup, Stop};
 use crate::buffer::Rewind;
 use crate::record::{Body, Name};
 use crate::session::{Backoff, jittered};
@@ -89,17 +89,10 @@ pub(super) struct Life {
 
 impl Life {
     /// One life of a connection.
-    pub(super) async fn session(
-        &mut self,
-        connection: Connection,
-        stop: &mut watch::Receiver<Option<Stop>>,
-    ) -> End {
+    pub(super) async fn session(&mut self, connection: Connection, stop: &mut watch::Receiver<bool>) -> End {
         let Connection { session_present, limits, inbox, lost } = connection;
         tracing::info!(broker = self.server, session_present, "connected to the broker");
         self.setup.counters.connections.count();
-        if let Err(error) = limits.check() {
-            return self.ended(error, Instant::now(), session_present, &lost);
-        }
         self.assigned = limits.client_id.clone().or(self.assigned.take());
         (self.limits, self.refused, self.told) = (limits, None, None);
         self.compare();
@@ -129,7 +122,7 @@ impl Life {
                 end = &mut life => end,
                 () = &mut listener => {
                     // It ends with the client, and that goes in a farewell.
-                    if stopping.borrow_and_update().is_some() {
+                    if *stopping.borrow_and_update() {
                         life.await
                     } else {
                         End::Lost(ClientError::Lost("the client is gone".to_owned()))
@@ -150,39 +143,42 @@ impl Life {
         session_present: bool,
         marker: Option<Vec<u8>>,
         lost: &Lost,
-        stop: &mut watch::Receiver<Option<Stop>>,
+        stop: &mut watch::Receiver<bool>,
     ) -> End {
         let mut broken = lost.subscribe();
         let connected = Instant::now();
+        if let Err(error) = self.limits.check() {
+            return self.ended(error, connected, session_present, lost);
+        }
         let greeted = tokio::select! {
             biased;
             reason = broken.wait_for(Option::is_some) => Some(Err(lost_by(reason.as_deref().ok()))),
-            _ = stop.wait_for(Option::is_some) => None,
+            _ = stop.wait_for(|stop| *stop) => None,
             greeted = self.greet(session_present, marker) => Some(greeted),
         };
         let newest = match greeted {
             Some(Ok(newest)) => newest,
             None => {
-                let how = *stop.borrow();
-                self.farewell(how).await;
+                self.farewell().await;
                 return End::Stopped;
             }
             Some(Err(error)) => return self.ended(error, connected, session_present, lost),
         };
+        let status = self.gateway_status(State::Online, None);
         let denials = std::mem::take(&mut self.denials);
         let limits = self.limits.clone();
         let window =
             usize::from(self.setup.config.max_inflight.min(limits.receive_maximum.unwrap_or(u16::MAX)));
         let mut drain =
             Drain::new(&self.setup, &self.topics, &self.client, &limits, window, newest, &self.tries);
-        drain.denials = denials;
+        (drain.denials, drain.status) = (denials, status);
         let mut announced = self.announced;
         let end = {
             let announce = announce(&self.setup, &self.topics, &self.client, &limits, &mut announced);
             tokio::select! {
                 biased;
                 reason = broken.wait_for(Option::is_some) => End::Lost(lost_by(reason.as_deref().ok())),
-                _ = stop.wait_for(Option::is_some) => End::Stopped,
+                _ = stop.wait_for(|stop| *stop) => End::Stopped,
                 error = announce => End::Lost(error),
                 error = drain.run() => End::Lost(error),
                 () = self.watch_certificate() => End::Stopped,
@@ -201,7 +197,7 @@ impl Life {
                 if timeout(SETTLE, drain.settle()).await.is_err() {
                     tracing::info!("not everything was acknowledged; the rest goes out at the next start");
                 }
-                self.farewell(*stop.borrow()).await;
+                self.farewell().await;
                 End::Stopped
             }
             End::Lost(error) => {
@@ -225,7 +221,7 @@ impl Life {
         if connected.elapsed() > STABLE {
             self.backoff.reset();
             (self.takeovers, self.brief, self.outage) = (0, 0, None);
-        } else if session_present {
+        } else if session_present && error == ClientError::Closed {
             self.brief += 1;
             self.suspect();
         }
@@ -263,10 +259,8 @@ impl Life {
         Marker::new(Body::new().with("run", &self.setup.run).with("mark", &self.marks).object())
     }
 
-    async fn farewell(&self, stop: Option<Stop>) {
-        if stop != Some(Stop::ForAnother) {
-            self.say_offline().await;
-        }
+    async fn farewell(&self) {
+        self.say_offline().await;
         if let Err(error) = timeout(FAREWELL, self.client.disconnect()).await {
             tracing::debug!(%error, "DISCONNECT");
         }
@@ -299,7 +293,7 @@ impl Life {
                 "two clients with one id throw each other out; give each gateway its own gateway.id or mqtt.client_id"
             );
         }
-        let is_contest = self.takeovers >= TAKEOVERS;
+        let is_contest = self.takeovers >= TAKEOVERS && matches!(error, ClientError::TakenOver(_));
         if is_contest || matches!(error, ClientError::Refused(_) | ClientError::Denied(_)) {
             wait = wait.max(REFUSED_WAIT);
         }

@@ -9,7 +9,7 @@ use super::client::{ClientError, Refused};
 use super::session::Life;
 use crate::buffer::{Recall, Remember};
 
-/// The filters of the last subscription are kept under this name.
+/// The filters of the last subscription are kept under this name, with those of the broker and the client.
 const KEY: &str = "subscriptions";
 /// A disk that hangs must not hold up the connection: what was subscribed to before is then left for the next one.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -70,12 +70,17 @@ impl Life {
         }
     }
 
+    /// Sessions belong to a broker and a client id.
+    fn key(&self) -> String {
+        format!("{KEY} {} {}", self.server, self.client_id())
+    }
+
     /// The filters that the session may still have.
     async fn before(&mut self) -> BTreeSet<String> {
         if let Some(left) = &self.left {
             return left.clone();
         }
-        let recalled = timeout(PATIENCE, self.setup.recall.send(Recall(KEY.to_owned()))).await;
+        let recalled = timeout(PATIENCE, self.setup.recall.send(Recall(self.key()))).await;
         let Ok(Ok(Ok(text))) = recalled else {
             tracing::warn!("what was subscribed to before is not known: the buffer gives no answer");
             return BTreeSet::new();
@@ -92,7 +97,7 @@ impl Life {
             return;
         }
         let lines = filters.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
-        let kept = self.setup.remember.send(Remember { key: KEY.to_owned(), value: lines.into_bytes() });
+        let kept = self.setup.remember.send(Remember { key: self.key(), value: lines.into_bytes() });
         if let Ok(Ok(Ok(()))) = timeout(PATIENCE, kept).await {
             self.left = Some(filters);
         } else {

@@ -1,10 +1,10 @@
 //! Every topic string, built and parsed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::Links;
 use super::client::{Limits, Marks, Subscription};
 use crate::config::{Layout, MqttConfig, Version};
 use crate::point::{DeviceId, LinkId};
@@ -22,7 +22,7 @@ pub struct Topics {
     readings: String,
     /// Of a reading.
     reading: String,
-    links: BTreeMap<DeviceId, LinkId>,
+    links: Links,
     group: Option<String>,
     marks: Option<Arc<Marks>>,
 }
@@ -44,7 +44,7 @@ impl Topics {
             prefix: prefix.to_owned(),
             readings: format!("{prefix}/{{device}}/readings"),
             reading: format!("{prefix}/{{device}}/readings/{{point}}"),
-            links: BTreeMap::new(),
+            links: Links::default(),
             group: None,
             marks: None,
         }
@@ -52,7 +52,7 @@ impl Topics {
 
     /// As the configuration has them.
     #[must_use]
-    pub(super) fn new(config: &MqttConfig, links: BTreeMap<DeviceId, LinkId>) -> Self {
+    pub(super) fn new(config: &MqttConfig, links: Links) -> Self {
         let readings = config.topic.clone();
         let reading = config.point_topic();
         let marks = Marks {
@@ -99,7 +99,8 @@ impl Topics {
     }
 
     fn fill(&self, template: &str, device: &DeviceId, point: &str) -> String {
-        let link = self.links.get(device).map_or("none", LinkId::as_str);
+        let links = self.links.borrow();
+        let link = links.get(device).map_or("none", LinkId::as_str);
         template.replace("{link}", link).replace("{device}", device.as_str()).replace("{point}", point)
     }
 
@@ -141,7 +142,7 @@ impl Topics {
         };
         let [own, all] = [format!("{prefix}/command"), format!("{prefix}/+/command")];
         let of_devices: Vec<String> = if limits.wildcards_unavailable {
-            self.links.keys().map(|device| format!("{prefix}/{device}/command")).collect()
+            self.links.borrow().keys().map(|device| format!("{prefix}/{device}/command")).collect()
         } else {
             vec![all.clone()]
         };
@@ -213,10 +214,14 @@ pub(super) fn is_response_topic(topic: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use super::*;
 
     fn below(prefix: &str) -> Topics {
-        let links = [(DeviceId::new("boiler").unwrap(), LinkId::new("plc").unwrap())].into();
+        let links =
+            Rc::new(RefCell::new([(DeviceId::new("boiler").unwrap(), LinkId::new("plc").unwrap())].into()));
         Topics { links, ..Topics::below(prefix) }
     }
 

@@ -104,6 +104,9 @@ impl Wire {
 
 /// With TLS 1.3 a broker tells only after the handshake that it does not take our certificate (RFC 8446, 4.4.2).
 pub(super) fn broken(error: &io::Error) -> ClientError {
+    if error.kind() == io::ErrorKind::ConnectionReset {
+        return ClientError::Closed;
+    }
     let text = error.to_string();
     match text.split_once("alert") {
         Some((_, alert)) => {
@@ -182,7 +185,7 @@ async fn down(
             Err(error) => return broken(&error),
         };
         let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
-            return ClientError::Lost("closed by the broker".to_owned());
+            return ClientError::Closed;
         };
         let whole = match guard.pass(bytes) {
             Ok(whole) => whole,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::peers::peer;
-use super::{LIMIT, Process};
+use super::{LIMIT, Process, canary};
 
 /// What a configuration of the tests says instead of nothing: any port that is free.
 pub const WEB: &str = "[web]\nlisten = \"127.0.0.1:0\"\n";
@@ -40,6 +40,7 @@ impl Watch {
         let url = format!("http://127.0.0.1:{}{path}", self.port());
         let output = peer("watch.py").arg(url).arg(wish.to_string()).output().unwrap();
         assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
+        canary::assert_clean("the answer of the status page", &output.stdout);
         serde_json::from_slice(&output.stdout).unwrap()
     }
 

@@ -30,6 +30,8 @@ pub(super) use subscribe::{subscribed, unsubscribed};
 const PAHO_INFLIGHT: i32 = 2_000;
 /// How often a client on its way out is looked at.
 const LEAVING: Duration = Duration::from_millis(20);
+/// How often that is done when the thread ends: 20 s, longer than a connect of the default time takes.
+const PARTING: u32 = 1_000;
 /// Longest wait for a DISCONNECT to leave.
 const DISCONNECT: Duration = Duration::from_secs(2);
 
@@ -93,7 +95,10 @@ pub(super) fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64
                 Err(thread_mpsc::RecvTimeoutError::Disconnected) => None,
             }
         };
-        let Some(call) = call else { return };
+        let Some(call) = call else {
+            leaving.extend(live.take().into_iter().chain(former.take()));
+            return part(leaving);
+        };
         // An answer that nobody waits for any more belongs to a session that has ended.
         match call {
             Call::Connect(options, answer) => {
@@ -161,6 +166,19 @@ pub(super) fn serve(queue: &thread_mpsc::Receiver<Call>, refused: &Arc<AtomicU64
             }
         }
     }
+}
+
+/// The handle is gone: the clients go as soon as paho lets go of them.
+fn part(mut leaving: Vec<Live>) {
+    for _ in 0..PARTING {
+        leaving.retain(|live| Arc::strong_count(&live.held) > 1);
+        if leaving.is_empty() {
+            return;
+        }
+        std::thread::park_timeout(LEAVING);
+    }
+    tracing::warn!(clients = leaving.len(), "paho does not let go of its clients; they are left to it");
+    std::mem::forget(leaving);
 }
 
 /// A client that never connects. paho puts itself away with its last client and starts anew with the next, and
