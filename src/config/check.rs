@@ -1,5 +1,6 @@
 //! The sections of the configuration, and what must hold between them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 use super::file::Dict;
 use super::table::{Reader, Table};
 use super::{
-    BufferConfig, CommandsConfig, Config, GatewayConfig, LogConfig, LogFormat, WebConfig, WhenFull, devices,
-    links, mqtt, web,
+    BufferConfig, CommandsConfig, Config, Field, GatewayConfig, LinkConfig, LogConfig, LogFormat, WebConfig,
+    WhenFull, devices, links, mqtt, web,
 };
 use crate::clock::Clock;
 use crate::point::{ID_LENGTH, is_id};
@@ -49,7 +50,7 @@ pub(super) fn read<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> Option<Co
         mqtt: mqtt?,
         commands,
         web,
-        links: links.into_values().filter(|link| link.enabled).filter_map(|link| link.config).collect(),
+        links: enabled(links),
         devices,
         warnings: Vec::new(),
     })
@@ -64,6 +65,22 @@ pub(super) fn read_buffer<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> (B
     let prefix = mqtt::topic::prefix(&mut section("mqtt"), &gateway.id);
     // Without one there is a fault, and with a fault the result means nothing.
     (buffer, prefix.unwrap_or_default())
+}
+
+/// The links, the devices, and how long a command may take, whatever is wrong elsewhere.
+pub(super) fn read_field<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> Field {
+    let section = root.table("commands");
+    let section =
+        section.unwrap_or_else(|| Table::new(reader, vec!["commands".to_owned()], None, Dict::new()));
+    let timeout = commands(section).timeout;
+    let links = links::read(root.tables("links"));
+    let templates = root.tables("templates");
+    let devices = devices::read(root.tables("devices"), templates, &links);
+    Field { links: enabled(links), devices, timeout }
+}
+
+fn enabled(links: BTreeMap<String, links::Link>) -> Vec<LinkConfig> {
+    links.into_values().filter(|link| link.enabled).filter_map(|link| link.config).collect()
 }
 
 /// The section of who watches, whatever is wrong elsewhere.

@@ -26,6 +26,8 @@ pub(super) struct Source {
     pub(super) tree: Dict,
     /// Where each key stands.
     pub(super) places: BTreeMap<KeyPath, Place>,
+    /// It is a file of ready templates, from which a configuration takes what it wants.
+    pub(super) is_library: bool,
 }
 
 /// Where a key stands.
@@ -105,7 +107,7 @@ impl Source {
         };
         let mut walk = Walk::new(text);
         let tree = walk.table(document.as_table(), &mut KeyPath::new());
-        Ok(Self { name, tree, places: walk.places })
+        Ok(Self { name, tree, places: walk.places, is_library: false })
     }
 }
 

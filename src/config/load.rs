@@ -15,7 +15,7 @@ use super::fault::{ConfigError, Fault};
 use super::file::{Dict, KeyPath, Place, Source, Value};
 use super::secret::Environment;
 use super::table::{Reader, Table};
-use super::{BufferConfig, Config, WebConfig, check};
+use super::{BufferConfig, Config, Field, WebConfig, check};
 
 /// What the variables that set keys begin with.
 const PREFIX: &str = "FIELDGATE_";
@@ -23,7 +23,8 @@ const PREFIX: &str = "FIELDGATE_";
 /// Most tables a key can lie in, with itself; a longer variable name is none of ours.
 const DEPTH: usize = 8;
 
-/// Loads and checks the configuration: the files, `conf.d/*.toml` beside each, and the environment.
+/// Loads and checks the configuration: the files, `conf.d/*.toml` and `templates/*.toml` beside each, and the
+/// environment.
 pub fn load(files: &[impl AsRef<Path>]) -> Result<Config, ConfigError> {
     let environment = std::env::vars_os().collect();
     let files: Vec<PathBuf> = files.iter().map(|file| file.as_ref().to_owned()).collect();
@@ -87,6 +88,12 @@ pub fn load_with(
 /// into the buffer need not have the secrets of the gateway.
 pub fn load_buffer(files: &[impl AsRef<Path>]) -> Result<(BufferConfig, String), ConfigError> {
     load_part(files, check::read_buffer)
+}
+
+/// How devices are reached and what is in them; nothing else is looked at. A technician need not have the secrets of
+/// the gateway.
+pub fn load_field(files: &[impl AsRef<Path>]) -> Result<Field, ConfigError> {
+    load_part(files, check::read_field)
 }
 
 /// Where the gateway can be watched; nothing else is looked at. Somebody who watches need not have its other secrets.
@@ -157,16 +164,40 @@ pub(super) fn merge<'s>(sources: impl IntoIterator<Item = &'s Source>) -> Dict {
     profiles.remove(&Profile::Default).unwrap_or_default()
 }
 
+/// The templates beside the files first, so that everything else lies above them.
 fn read_files(files: &[impl AsRef<Path>]) -> Result<Vec<Source>, ConfigError> {
     let mut faults = Vec::new();
-    let mut paths: Vec<PathBuf> = files.iter().map(|file| file.as_ref().to_owned()).collect();
+    let library: Vec<PathBuf> = beside(files, "templates", &mut faults);
+    let templates = library.len();
+    let own = files.iter().map(|file| file.as_ref().to_owned());
+    let mut paths: Vec<PathBuf> = library.into_iter().chain(own).collect();
+    paths.extend(beside(files, "conf.d", &mut faults));
+    let mut sources = Vec::new();
+    for (index, path) in paths.iter().enumerate() {
+        match Source::read(path) {
+            Ok(mut source) => {
+                source.is_library = index < templates;
+                if source.is_library {
+                    only_templates(&source, &mut faults);
+                }
+                sources.push(source);
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() { Ok(sources) } else { Err(ConfigError::new(faults)) }
+}
+
+/// The `*.toml` of the folder of that name beside each file, each once.
+fn beside(files: &[impl AsRef<Path>], name: &str, faults: &mut Vec<Fault>) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = Vec::new();
     for file in files {
-        let folder = file.as_ref().parent().unwrap_or(Path::new("")).join("conf.d");
+        let folder = file.as_ref().parent().unwrap_or(Path::new("")).join(name);
         if !folders.contains(&folder) {
             folders.push(folder);
         }
     }
+    let mut paths = Vec::new();
     for folder in folders {
         match list(&folder) {
             Ok(beside) => paths.extend(beside),
@@ -178,14 +209,23 @@ fn read_files(files: &[impl AsRef<Path>]) -> Result<Vec<Source>, ConfigError> {
             }),
         }
     }
-    let mut sources = Vec::new();
-    for path in paths {
-        match Source::read(&path) {
-            Ok(source) => sources.push(source),
-            Err(fault) => faults.push(fault),
-        }
+    paths
+}
+
+/// A file of templates that said something else would be a second, hidden place for it.
+fn only_templates(source: &Source, faults: &mut Vec<Fault>) {
+    for key in source.tree.keys().filter(|key| *key != "templates") {
+        let line = match source.places.get(std::slice::from_ref(key)) {
+            Some(Place::File { line, .. }) => Some(*line),
+            _ => None,
+        };
+        faults.push(Fault {
+            source: source.name.clone(),
+            line,
+            what: format!("{key} has no place in a file of templates"),
+            help: Some("write [templates.ID] there, and everything else in conf.d".to_owned()),
+        });
     }
-    if faults.is_empty() { Ok(sources) } else { Err(ConfigError::new(faults)) }
 }
 
 /// The `*.toml` of a folder, by name. No folder, no files; hidden files are an editor's, not ours.

@@ -33,13 +33,14 @@ mod web;
 
 pub use effective::Effective;
 pub use fault::{ConfigError, Fault};
-pub use load::{load, load_buffer, load_web, load_with};
+pub use load::{load, load_buffer, load_field, load_web, load_with};
 pub use mqtt::{
     AuthConfig, Identity, Layout, MqttConfig, ProxyConfig, Scheme, Server, TlsConfig, Verify, Version,
     WillConfig,
 };
 pub use plugin::{OwnershipError, PluginConfig};
 pub use secret::{Environment, Secret, Source};
+pub use table::nearest;
 pub use unit::{UnitError, parse_duration};
 pub use web::WebConfig;
 
@@ -67,6 +68,17 @@ pub struct Config {
     pub devices: Vec<Device>,
     /// Choices that work but that a person should know of (insecure, or without effect).
     pub warnings: Vec<String>,
+}
+
+/// The part of the configuration that says what lies in the field.
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// The enabled links, by id.
+    pub links: Vec<LinkConfig>,
+    /// The enabled devices of enabled links, by id.
+    pub devices: Vec<Device>,
+    /// `commands.timeout`
+    pub timeout: Duration,
 }
 
 /// `[gateway]`

@@ -109,7 +109,8 @@ impl<'r> Table<'r> {
             }
             // What is missing is missing from the table around it, or from the main file.
             let Some((_, around)) = path.split_last() else {
-                let main = self.reader.sources.first().map(|source| source.name.clone());
+                let main = self.reader.sources.iter().find(|source| !source.is_library);
+                let main = main.map(|source| source.name.clone());
                 return (main.unwrap_or_default(), None);
             };
             path = around;
@@ -240,17 +241,19 @@ impl<'r> Table<'r> {
                 self.fault(&key, "{key} is not in this version yet", help);
                 continue;
             }
-            let help = match nearest(&key, &self.known) {
+            let known: Vec<&str> = self.known.iter().map(AsRef::as_ref).collect();
+            let help = match nearest(&key, &known) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known here: {}", list(self.known.iter().map(AsRef::as_ref))),
+                None => format!("known here: {}", list(known.iter().copied())),
             };
             self.fault(&key, "{key} is not a known key", help);
         }
     }
 }
 
-/// The known key that a person may have meant.
-fn nearest<'k>(key: &str, known: &'k [Cow<'static, str>]) -> Option<&'k str> {
+/// The known word that a person may have meant.
+#[must_use]
+pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     // No key is this long, and comparing costs length times length.
     if key.len() > 2 * point::ID_LENGTH {
         return None;

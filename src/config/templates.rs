@@ -100,7 +100,11 @@ impl<'r> Templates<'r> {
             if self.used.contains(&id) {
                 continue;
             }
-            table.reader.warn(format!("templates.{id} is used by no device"));
+            let path = ["templates".to_owned(), id.clone()];
+            let source = table.reader.find(&path).and_then(|(index, _)| table.reader.sources.get(index));
+            if !source.is_some_and(|source| source.is_library) {
+                table.reader.warn(format!("templates.{id} is used by no device"));
+            }
             for (_, mut point) in table.tables("points") {
                 point.forget(&POINT_KEYS);
                 point.finish();
