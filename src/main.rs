@@ -32,6 +32,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Poll a device once, straight from it: value, unit, quality, raw registers.
+    Read(cli::read::Arguments),
+    /// Write a point once, by the rules of a command, and print the value read back.
+    Write(cli::write::Arguments),
+    /// Find the Modbus units that answer on a link, and the registers they have.
+    Scan(cli::scan::Arguments),
     /// Look into the buffer file, also while a gateway runs on it.
     Buffer(cli::buffer::Arguments),
     /// Ask the running gateway over `web.listen`: links, devices, buffer, uplink.
@@ -60,6 +66,9 @@ fn main() -> ExitCode {
     match command {
         Command::Run => cli::run::run(&config),
         Command::Check { print, json } => cli::check::check(&config, print, json),
+        Command::Read(arguments) => cli::read::read(&config, &arguments),
+        Command::Write(arguments) => cli::write::write(&config, &arguments),
+        Command::Scan(arguments) => cli::scan::scan(&config, &arguments),
         Command::Buffer(arguments) => cli::buffer::buffer(&config, &arguments),
         Command::Status { json } => cli::status::status(&config, json),
         Command::BecomePlugin { arguments } => cli::become_plugin::become_plugin(&arguments),

@@ -9,10 +9,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub mod become_plugin;
 pub mod buffer;
 pub mod check;
+mod columns;
+mod direct;
 mod estimate;
+pub mod read;
 pub mod run;
+pub mod scan;
 pub mod simulate;
 pub mod status;
+pub mod write;
 
 /// How the program ends; systemd acts on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use crate::clock::Moment;
 use crate::command::{self, Command, Outcome};
 use crate::decode::{EncodeError, encode};
 use crate::link::Task;
+use crate::point::{Point, Raw, Value};
 
 /// A command that may run.
 #[derive(Debug)]
@@ -105,19 +106,31 @@ fn write(target: &Target, command: &Command) -> Result<Task, Outcome> {
         let Some(point) = target.device.points.get(index) else {
             continue;
         };
-        if !point.writable {
-            return Err(rejected("not-writable", format!("{name} is not writable")));
-        }
         let Some(value) = command::value(json) else {
-            return Err(rejected("wrong-type", format!("{name} takes a {}, not {json}", point.kind.name())));
+            // Not writable comes first, whatever is to be written.
+            let kind = point.kind.name();
+            let wrong = rejected("wrong-type", format!("{name} takes a {kind}, not {json}"));
+            return Err(if point.writable { wrong } else { not_writable(point) });
         };
-        let raw = encode(point, &value).map_err(|error| match error {
-            EncodeError::WrongType(message) => rejected("wrong-type", message),
-            EncodeError::OutOfRange(message) => rejected("out-of-range", message),
-        })?;
+        let raw = permit(point, &value)?;
         writes.push((index, raw));
     }
     Ok(Task::Write(writes))
+}
+
+/// The raw data that writes the value, if the point may have it.
+pub fn permit(point: &Point, value: &Value) -> Result<Raw, Outcome> {
+    if !point.writable {
+        return Err(not_writable(point));
+    }
+    encode(point, value).map_err(|error| match error {
+        EncodeError::WrongType(message) => rejected("wrong-type", message),
+        EncodeError::OutOfRange(message) => rejected("out-of-range", message),
+    })
+}
+
+fn not_writable(point: &Point) -> Outcome {
+    rejected("not-writable", format!("{} is not writable", point.id))
 }
 
 fn read(target: &Target, command: &Command) -> Result<Task, Outcome> {

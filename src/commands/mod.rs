@@ -23,6 +23,9 @@ use crate::status::GetStates;
 mod judge;
 mod run;
 
+pub use judge::permit;
+pub use run::outcome;
+
 /// Commands judged or running at a time. One more is told `busy`.
 const SLOTS: usize = 32;
 

@@ -238,8 +238,9 @@ fn record(received: &Received, body: Arc<[u8]>, made: Moment) -> Record {
     }
 }
 
-/// What a task's result means to the sender.
-fn outcome(result: TaskResult, is_broadcast: bool) -> Outcome {
+/// What a task's result means to who wanted it.
+#[must_use]
+pub fn outcome(result: TaskResult, is_broadcast: bool) -> Outcome {
     let TaskResult { values, error } = result;
     let Some(error) = error else {
         return if is_broadcast { Outcome::Sent(values) } else { Outcome::Succeeded(values) };

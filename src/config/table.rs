@@ -259,7 +259,7 @@ pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
         return None;
     }
     let close = |known: &&str| strsim::damerau_levenshtein(key, known);
-    let near = known.iter().map(AsRef::as_ref).min_by_key(|known| close(known))?;
+    let near = known.iter().copied().min_by_key(|known| close(known))?;
     (close(&near) <= 1 + near.len() / 4).then_some(near)
 }
 

@@ -1,11 +1,12 @@
 //! What a link speaks: one trait, one folder for each protocol.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::config::{LinkConfig, Transport};
+use crate::config::{Framing, LinkConfig, Medium, Transport};
 use crate::point::{Device, Raw, Reason, Sample};
 
 pub mod modbus;
@@ -150,16 +151,37 @@ impl DriverError {
 pub fn create(link: &LinkConfig, devices: &[Arc<Device>]) -> Box<dyn Driver> {
     match &link.transport {
         Transport::Modbus { framing, medium, backup, turnaround } => {
-            Box::new(modbus::Modbus::new(modbus::Settings {
-                framing: *framing,
-                medium: medium.clone(),
-                backup: backup.clone(),
-                pause_after_connect: link.pause_after_connect,
-                turnaround: *turnaround,
-            }))
+            Box::new(modbus(link, *framing, medium, backup.as_ref(), *turnaround))
         }
         Transport::Serial { line, frame } => Box::new(serial::Serial::new(line.clone(), frame.clone())),
         Transport::Simulator => Box::new(simulator::Simulator::default()),
         Transport::Plugin(config) => Box::new(plugin::Plugin::new(config.clone(), link, devices)),
     }
+}
+
+/// The driver of a Modbus link itself, for who asks units of which nothing is configured; `None` for other links.
+#[must_use]
+pub fn modbus_of(link: &LinkConfig) -> Option<modbus::Modbus> {
+    match &link.transport {
+        Transport::Modbus { framing, medium, backup, turnaround } => {
+            Some(modbus(link, *framing, medium, backup.as_ref(), *turnaround))
+        }
+        Transport::Serial { .. } | Transport::Simulator | Transport::Plugin(_) => None,
+    }
+}
+
+fn modbus(
+    link: &LinkConfig,
+    framing: Framing,
+    medium: &Medium,
+    backup: Option<&(String, u16)>,
+    turnaround: Duration,
+) -> modbus::Modbus {
+    modbus::Modbus::new(modbus::Settings {
+        framing,
+        medium: medium.clone(),
+        backup: backup.cloned(),
+        pause_after_connect: link.pause_after_connect,
+        turnaround,
+    })
 }

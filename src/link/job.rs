@@ -89,7 +89,7 @@ pub(super) struct Job {
 }
 
 /// Writes the points one after the other and reads each back. Stops at the first that fails.
-pub(super) async fn write(
+pub async fn write(
     driver: &mut dyn Driver,
     device: &Arc<Device>,
     values: &[(usize, Raw)],

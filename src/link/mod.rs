@@ -35,7 +35,7 @@ mod tests;
 mod turns;
 
 use job::Job;
-pub use job::{Task, TaskError, TaskResult, Values};
+pub use job::{Task, TaskError, TaskResult, Values, write};
 use schedule::Schedule;
 use session::{Life, answered};
 

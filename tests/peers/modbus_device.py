@@ -23,6 +23,7 @@ import os
 import sys
 import tty
 
+from pymodbus import ModbusDeviceIdentification
 from pymodbus.framer import FramerType
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
@@ -30,6 +31,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 AREAS = ("coil", "discrete", "holding", "input")  # in the order that SimDevice wants
 WRITES = {5: "coil", 15: "coil", 6: "holding", 16: "holding", 22: "holding", 23: "holding"}
 READ_INPUT = 4
+IDENTITY = {"VendorName": "Peers & Co", "ProductCode": "P 120", "MajorMinorRevision": "2.1"}
 
 
 def say(*words):
@@ -106,7 +108,8 @@ async def serve(how, units, is_traced):
     if kind != "tcp":
         more["broadcast_enable"] = True
     if "tcp" in (kind, over):
-        server = ModbusTcpServer(devices(units), address=("127.0.0.1", 0), **more)
+        identity = ModbusDeviceIdentification(info_name=IDENTITY)
+        server = ModbusTcpServer(devices(units), address=("127.0.0.1", 0), identity=identity, **more)
         await server.serve_forever(background=True)
         host, port = server.transport.sockets[0].getsockname()[:2]
         say(f"listening {host}:{port}")

@@ -68,10 +68,19 @@ impl ModbusPeer {
     }
 
     fn said(&self, what: &str) -> Vec<String> {
-        let lines = self.process.lines();
-        let said = lines.iter().filter_map(|line| line.strip_prefix(what));
-        said.map(str::to_owned).collect()
+        said(&self.process.lines(), what)
     }
+
+    /// Waits until so many have reached it.
+    pub fn wait_writes(&self, count: usize) -> Vec<String> {
+        self.process.wait(&format!("{count} writes"), LIMIT, |lines| {
+            Some(said(lines, "wrote ")).filter(|writes| writes.len() >= count)
+        })
+    }
+}
+
+fn said(lines: &[String], what: &str) -> Vec<String> {
+    lines.iter().filter_map(|line| line.strip_prefix(what)).map(str::to_owned).collect()
 }
 
 /// The scale of `tests/peers/scale.py`.

@@ -104,6 +104,7 @@ pub(super) fn check(request: &Request<'_>, response: &Response) -> Result<(), Dr
             if place == at && bits.len() == usize::from(*count) => {}
         (Request::MaskWriteRegister(place, and, or), Response::MaskWriteRegister(at, got_and, got_or))
             if (place, and, or) == (at, got_and, got_or) => {}
+        (Request::ReadDeviceIdentification(..), Response::ReadDeviceIdentification(..)) => {}
         (
             Request::WriteSingleCoil(..)
             | Request::WriteSingleRegister(..)

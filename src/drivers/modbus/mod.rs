@@ -27,11 +27,13 @@ mod pace;
 mod plan;
 mod quarantine;
 mod stream;
+mod survey;
 mod tcp;
 mod write;
 
 pub use cost::Cost;
 pub use line::LineCounters;
+pub use survey::{Identity, MAX_BITS, MAX_REGISTERS};
 
 use answer::Question;
 use bus::{Access, Bus};
@@ -124,7 +126,7 @@ impl Modbus {
         }
     }
 
-    /// Asks a device, again while it is busy. `place`: what the request reads or writes, first and count.
+    /// Asks a device. `place`: what the request reads or writes, first and count.
     async fn ask(
         &mut self,
         device: &Device,
@@ -135,7 +137,11 @@ impl Modbus {
         let Protocol::Modbus { unit, .. } = device.protocol else {
             return Err(foreign());
         };
-        let question = Question { unit, request, place, pause: device.pause };
+        self.put(Question { unit, request, place, pause: device.pause }, deadline).await
+    }
+
+    /// Puts a question, again while the unit is busy.
+    async fn put(&mut self, question: Question<'_>, deadline: Instant) -> Result<Response, DriverError> {
         let mut wait = BUSY;
         loop {
             let result = match &mut self.way {
@@ -145,7 +151,9 @@ impl Modbus {
             let again = match result {
                 Err(DriverError::Refused(BUSY_NOW)) => Instant::now() + wait,
                 // A write that was acknowledged is under way; sent again, it would be done twice.
-                Err(DriverError::Refused(ACKNOWLEDGE)) if answer::is_read(request) => Instant::now() + wait,
+                Err(DriverError::Refused(ACKNOWLEDGE)) if answer::is_read(question.request) => {
+                    Instant::now() + wait
+                }
                 result => return result,
             };
             if again >= deadline {
@@ -164,13 +172,8 @@ impl Modbus {
         deadline: Instant,
     ) -> Result<Answer, DriverError> {
         let request = answer::read(function, start, count).ok_or_else(foreign)?;
-        match self.ask(device, &request, (start, count), deadline).await? {
-            Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits) => Ok(Answer::Bits(bits)),
-            Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) => {
-                Ok(Answer::Words(words))
-            }
-            _ => Err(foreign()),
-        }
+        let response = self.ask(device, &request, (start, count), deadline).await?;
+        Answer::of(response).ok_or_else(foreign)
     }
 }
 
@@ -181,6 +184,17 @@ enum Answer {
 }
 
 impl Answer {
+    /// `None`: it is not one to a read.
+    fn of(response: Response) -> Option<Self> {
+        match response {
+            Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits) => Some(Self::Bits(bits)),
+            Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) => {
+                Some(Self::Words(words))
+            }
+            _ => None,
+        }
+    }
+
     /// The raw data of a point, from an answer that begins at place `start`.
     fn raw(&self, point: &Point, start: u16) -> Option<Raw> {
         let Address::Register { number, .. } = point.address else {
