@@ -2,9 +2,12 @@
 
 mod buffer;
 mod flat_out;
+mod line;
 mod outage;
+mod planner;
 mod start;
 mod steady;
+mod tcp;
 
 use std::io::Write;
 
@@ -22,12 +25,15 @@ struct Scenario {
     measure: fn(&mut Stage, Kind) -> Result<Vec<Figure>>,
 }
 
-const ALL: [Scenario; 5] = [
+const ALL: [Scenario; 8] = [
     Scenario { name: "steady", about: steady::ABOUT, measure: steady::measure },
     Scenario { name: "flat-out", about: flat_out::ABOUT, measure: flat_out::measure },
     Scenario { name: "outage", about: outage::ABOUT, measure: outage::measure },
     Scenario { name: "start", about: start::ABOUT, measure: start::measure },
     Scenario { name: "buffer", about: buffer::ABOUT, measure: buffer::measure },
+    Scenario { name: "planner", about: planner::ABOUT, measure: planner::measure },
+    Scenario { name: "tcp", about: tcp::ABOUT, measure: tcp::measure },
+    Scenario { name: "line", about: line::ABOUT, measure: line::measure },
 ];
 
 /// Runs what `BENCH_SCENARIOS` and `BENCH_GATEWAYS` name, or all of it, and writes the tables to stdout.
