@@ -372,3 +372,40 @@ fn run_starts_a_gateway_and_ends_with_it() {
         status["state"] == "offline" && status["reason"] == "stopped"
     });
 }
+
+#[test]
+fn a_gateway_reads_every_sample_that_is_simulated() {
+    let broker = Broker::start();
+    let subscriber = Subscriber::start(&broker, "fieldgate/+/+/readings");
+    let mut seen = 0;
+    // One by one: two samples may have the same port.
+    for entry in fs::read_dir(project().join("config/conf.d")).unwrap() {
+        let (sample, folder) = (entry.unwrap().path(), tempfile::tempdir().unwrap());
+        let id = sample.file_stem().unwrap().to_str().unwrap();
+        // Somebody else's program, which has a fake of its own or none.
+        if id == "plugin" {
+            continue;
+        }
+        let text = fs::read_to_string(&sample).unwrap().replace("enabled = false\n", "");
+        let main = folder.path().join("fieldgate.toml");
+        let head = format!(
+            "[gateway]\nid = \"{id}\"\n[web]\nlisten = \"off\"\n[buffer]\npath = \"{}/buffer.db\"\n[mqtt]\nurl = \"{}\"\n",
+            folder.path().display(),
+            broker.url(),
+        );
+        fs::write(&main, format!("{head}{text}")).unwrap();
+        let config = load_with(&[&main], &BTreeMap::new()).unwrap_or_else(|error| panic!("{error}")).0;
+        let mut simulate = fieldgate();
+        simulate.args(["simulate", "--run", "--config"]).arg(&main);
+        let mut process = Process::start(&format!("fieldgate simulate {id}"), &mut simulate);
+        // Nobody answers a broadcast.
+        for device in config.devices.iter().filter(|device| !device.is_broadcast()) {
+            let topic = format!("fieldgate/{id}/{}/readings", device.id);
+            subscriber.wait_json(&topic, "a poll of all points", |message| message["bad"].is_null());
+            seen += 1;
+        }
+        process.signal(Signal::TERM);
+        assert_eq!(process.wait_exit(LIMIT).code(), Some(0));
+    }
+    assert!(seen >= 6, "{seen}");
+}
