@@ -287,3 +287,19 @@ fn a_deadband_or_a_heartbeat_means_changes_unless_it_is_said_otherwise() {
         assert!(config.warnings.contains(&warning), "{:?}", config.warnings);
     }
 }
+
+#[test]
+fn decimals_keep_the_digits_they_are_written_with() {
+    let text = format!(
+        "{BROKER}[links.plc]\ndriver = 'modbus-tcp'\naddress = 'plc'\n[templates.t.points.a]\nscale = 0.1234567890123456789\n\
+         [devices.d]\nlink = 'plc'\naddress = 7\ntemplate = 't'\n[devices.d.points]\n\
+         a = {{ address = 'holding:1', type = 'i64', offset = 9_007_199_254_740_993.5, max = +0.30000000000000001 }}\n\
+         b = {{ address = 'holding:8', type = 'i64', scale = 0.10, offset = -12.5e-1 }}\n"
+    );
+    let (config, _) = load(&folder(&[("a.toml", &text)]), &["a.toml"], &[]);
+    let [a, b] = config.devices[0].points.as_slice() else { panic!("{:?}", config.devices) };
+    assert_eq!(a.scale.to_string(), "0.1234567890123456789");
+    assert_eq!(a.offset.to_string(), "9007199254740993.5");
+    assert_eq!(a.max.map(|max| max.to_string()).as_deref(), Some("0.30000000000000001"));
+    assert_eq!((b.scale.to_string(), b.offset.to_string()), ("0.1".to_owned(), "-1.25".to_owned()));
+}

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub(super) use figment::value::{Dict, Value};
 use figment::value::{Empty, Map};
 use figment::{Metadata, Profile, Provider};
+use rust_decimal::Decimal;
 use toml_edit::{Document, Item, TableLike};
 
 use super::fault::Fault;
@@ -28,6 +29,8 @@ pub(super) struct Source {
     pub(super) places: BTreeMap<KeyPath, Place>,
     /// It is a file of ready templates, from which a configuration takes what it wants.
     pub(super) is_library: bool,
+    /// Numbers that lost digits on their way into the tree, as they were written.
+    pub(super) exact: BTreeMap<KeyPath, String>,
 }
 
 /// Where a key stands.
@@ -107,7 +110,7 @@ impl Source {
         };
         let mut walk = Walk::new(text);
         let tree = walk.table(document.as_table(), &mut KeyPath::new());
-        Ok(Self { name, tree, places: walk.places, is_library: false })
+        Ok(Self { name, tree, places: walk.places, is_library: false, exact: walk.exact })
     }
 }
 
@@ -121,18 +124,22 @@ pub(super) fn parse_value(text: &str) -> Option<Value> {
     tree.is_empty().then_some(value)
 }
 
-struct Walk {
+struct Walk<'t> {
+    text: &'t str,
     /// Where each line begins.
     lines: Vec<usize>,
     places: BTreeMap<KeyPath, Place>,
+    exact: BTreeMap<KeyPath, String>,
 }
 
-impl Walk {
-    fn new(text: &str) -> Self {
+impl<'t> Walk<'t> {
+    fn new(text: &'t str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         Self {
+            text,
             lines: std::iter::once(0).chain(breaks.map(|(offset, _)| offset + 1)).collect(),
             places: BTreeMap::new(),
+            exact: BTreeMap::new(),
         }
     }
 
@@ -169,7 +176,13 @@ impl Walk {
         match value {
             Toml::String(text) => text.value().as_str().into(),
             Toml::Integer(number) => (*number.value()).into(),
-            Toml::Float(number) => (*number.value()).into(),
+            Toml::Float(number) => {
+                let written = number.span().and_then(|span| self.text.get(span));
+                if let Some(exact) = written.and_then(|written| more_digits(written, *number.value())) {
+                    self.exact.insert(path.clone(), exact);
+                }
+                (*number.value()).into()
+            }
             Toml::Boolean(flag) => (*flag.value()).into(),
             // No key holds a date.
             Toml::Datetime(_) => empty(),
@@ -180,6 +193,16 @@ impl Walk {
             Toml::InlineTable(table) => self.table(table, path).into(),
         }
     }
+}
+
+/// The number that was written, where an `f64` is another one.
+fn more_digits(written: &str, read: f64) -> Option<String> {
+    let written = written.replace('_', "");
+    // With an exponent it is for an f64 to say what is meant, and so it is with `inf` and `nan`.
+    let is_plain = written.bytes().all(|byte| byte.is_ascii_digit() || b"+-.".contains(&byte));
+    let written = written.trim_start_matches('+');
+    let is_same = Decimal::from_str_exact(written).ok() == Decimal::from_str_exact(&read.to_string()).ok();
+    (is_plain && !is_same).then(|| written.to_owned())
 }
 
 fn empty() -> Value {

@@ -110,13 +110,14 @@ impl Table<'_> {
         share
     }
 
-    /// A number, exact in decimal. A float of TOML stands for the shortest decimal that reads back as it.
+    /// A number, exact in decimal. A float of TOML with an exponent stands for the shortest decimal that reads back as it.
     pub(super) fn decimal(&mut self, key: &'static str) -> Option<Decimal> {
+        let exact = self.exact(key);
         let text = match self.take(key)? {
             (Value::String(_, text), true) => text.trim().to_owned(),
             (Value::Num(_, number), _) => match (number.to_i128(), number.to_f64()) {
                 (Some(whole), _) => whole.to_string(),
-                (None, Some(float)) if float.is_finite() => float.to_string(),
+                (None, Some(float)) if float.is_finite() => exact.unwrap_or_else(|| float.to_string()),
                 _ => "not finite".to_owned(),
             },
             (other, _) => {
@@ -132,6 +133,13 @@ impl Table<'_> {
         let number = number.normalize();
         self.note(key, show_decimal(number));
         Some(number)
+    }
+
+    /// What was written, where the merged tree has lost digits of it.
+    fn exact(&self, key: &str) -> Option<String> {
+        let path = self.written(key);
+        let (source, _) = self.reader.find(&path)?;
+        self.reader.sources.get(source)?.exact.get(&path).cloned()
     }
 
     /// A duration in a range.
