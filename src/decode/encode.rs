@@ -115,11 +115,12 @@ fn inward(point: &Point, number: i128, shown: &Decimal) -> Result<i128, EncodeEr
         exact::scale(raw, point.scale, point.offset)
     };
     let is_within = |number: &i128| value(*number).is_some_and(|value| check_limits(point, value).is_ok());
+    if value(number).is_none() {
+        // It could not be told when it is read back.
+        return Err(outside(point, shown));
+    }
     let near = [Some(number), number.checked_sub(1), number.checked_add(1)];
     near.into_iter().flatten().find(is_within).ok_or_else(|| {
-        if value(number).is_none() {
-            return outside(point, shown);
-        }
         let scale = point.scale.normalize();
         EncodeError::OutOfRange(format!(
             "{} {shown} cannot be: no whole step of its scale {scale} lies within its limits",

@@ -164,11 +164,10 @@ mod tests {
                 }
                 for Reading { point, value } in all {
                     let (told, at) = known[point].clone().unwrap();
-                    match (&told, &value) {
-                        (Ok(Value::Int(told)), Ok(Value::Int(now))) => {
-                            prop_assert!((told - now).unsigned_abs() <= u128::from(deadbands[point] % 40));
-                        }
-                        _ => prop_assert_eq!(told, value),
+                    if let (Ok(Value::Int(told)), Ok(Value::Int(now))) = (&told, &value) {
+                        prop_assert!((told - now).unsigned_abs() <= u128::from(deadbands[point] % 40));
+                    } else {
+                        prop_assert_eq!(told, value);
                     }
                     if let Some(heartbeat) = heartbeats[point] {
                         // Until the next poll, should that come 0.2 s late.
