@@ -14,6 +14,7 @@ mod devices;
 mod effective;
 mod fault;
 mod file;
+mod files;
 mod later;
 mod links;
 mod load;
