@@ -79,6 +79,11 @@ fn pairs(properties: &Properties) -> Vec<(&str, &str)> {
         .collect()
 }
 
+/// At most this, and no more below it than a busy machine takes.
+fn is_just_below<N: Into<u64>>(number: N, most: u64) -> bool {
+    (most - 60..=most).contains(&number.into())
+}
+
 #[test]
 fn the_defaults_are_those_of_the_manual() {
     let folder = tempfile::tempdir().unwrap();
@@ -103,7 +108,8 @@ fn the_defaults_are_those_of_the_manual() {
     for publish in publishes(&broker, 3) {
         let expiry = number(&publish.properties, MESSAGE_EXPIRY);
         assert_eq!(expiry.is_some(), !publish.retain, "{publish:?}");
-        assert!(expiry.is_none_or(|expiry| expiry == 30 * 86_400), "{publish:?}");
+        // It counts from the making, which is a moment ago.
+        assert!(expiry.is_none_or(|expiry| is_just_below(expiry, 30 * 86_400)), "{publish:?}");
         assert_eq!(number(&publish.properties, TOPIC_ALIAS), None, "an alias outlives no connection");
     }
 }
@@ -171,7 +177,8 @@ expiry = "2m"
         assert_eq!(number(&publish.properties, PAYLOAD_FORMAT), Some(1), "{publish:?}");
         if publish.topic.ends_with("/readings") {
             assert_eq!(publish.qos, 2, "{publish:?}");
-            assert_eq!(number(&publish.properties, MESSAGE_EXPIRY), Some(3600), "{publish:?}");
+            let expiry = number(&publish.properties, MESSAGE_EXPIRY);
+            assert!(expiry.is_some_and(|expiry| is_just_below(expiry, 3600)), "{publish:?}");
         }
     }
 

@@ -233,7 +233,7 @@ impl<'a> Drain<'a> {
         let left = |expiry: Duration| {
             let is_known = made.synced && now.synced;
             let age = u64::try_from(now.wall.millis() - made.wall.millis()).ok().filter(|_| is_known);
-            expiry.saturating_sub(Duration::from_millis(age.unwrap_or(0))).max(Duration::from_secs(1))
+            expiry.saturating_sub(Duration::from_secs(age.unwrap_or(0) / 1000)).max(Duration::from_secs(1))
         };
         Outgoing {
             topic: self.topics.of(&numbered.record.topic),
