@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+pub use path::{JsonPath, Step};
+
+mod path;
+
 /// The address of a point, in the grammar of its driver.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Address {
@@ -16,6 +20,17 @@ pub enum Address {
     },
     /// A name: the group of a regex, or a signal of the simulator.
     Name(String),
+    /// The way to a value inside a JSON text.
+    Path(JsonPath),
+    /// A column of a line, from 0.
+    Column(u16),
+    /// A place in a frame of bytes.
+    Byte {
+        /// From 0, the first byte of what is decoded.
+        offset: u16,
+        /// One bit of that byte, 0 (least significant) to 7.
+        bit: Option<u8>,
+    },
 }
 
 /// The four tables of the Modbus data model (Modbus Application Protocol V1.1b3, 4.3).
@@ -109,6 +124,10 @@ impl fmt::Display for Address {
                 write!(f, "{}:{number} bit {bit}", area.name())
             }
             Self::Name(name) => f.write_str(name),
+            Self::Path(path) => path.fmt(f),
+            Self::Column(column) => column.fmt(f),
+            Self::Byte { offset, bit: None } => offset.fmt(f),
+            Self::Byte { offset, bit: Some(bit) } => write!(f, "{offset} bit {bit}"),
         }
     }
 }

@@ -26,6 +26,7 @@ mod tests;
 pub use change::is_change;
 pub use encode::{EncodeError, encode};
 pub use mask::{is_same, mask};
+pub use pattern::{from_layout, to_layout};
 
 /// Reads the raw data of a point.
 ///
@@ -49,7 +50,7 @@ pub fn decode(point: &Point, raw: &Raw) -> Result<Value, Reason> {
         (Kind::Bool, Raw::Words(words)) => {
             let whole = pattern::from_words(point.kind, point.order, words).ok_or(Reason::Malformed)?;
             let on = match point.address {
-                Address::Register { bit: Some(bit), .. } => {
+                Address::Register { bit: Some(bit), .. } | Address::Byte { bit: Some(bit), .. } => {
                     whole.checked_shr(bit.into()).unwrap_or(0) & 1 == 1
                 }
                 _ => whole != 0,

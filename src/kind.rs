@@ -106,6 +106,21 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// How many bytes it takes in a layout of bytes.
+    #[must_use]
+    pub fn bytes(self) -> u16 {
+        match self {
+            Self::Bool | Self::I8 | Self::U8 => 1,
+            Self::I16 | Self::U16 | Self::Bcd16 => 2,
+            Self::I24 | Self::U24 => 3,
+            Self::I32 | Self::U32 | Self::F32 | Self::Bcd32 => 4,
+            Self::I64 | Self::U64 | Self::F64 => 8,
+            Self::String { length } => length,
+        }
+    }
+}
+
 /// How the bytes of a value stand in its registers; A is the most significant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Order {

@@ -127,12 +127,12 @@ pub enum Protocol {
         /// It knows function 23: writes and reads back in one request.
         read_write: bool,
     },
-    /// A device that sends text frames.
+    /// A device on a serial line that sends frames.
     Text {
         /// Sent before each frame is awaited; `None`: the device talks by itself.
         request: Option<Box<[u8]>>,
-        /// Named groups become the points of the same address.
-        decode: Pattern,
+        /// How a frame becomes values.
+        decode: Decode,
     },
     /// Values made here.
     Simulator,
@@ -160,6 +160,19 @@ impl Default for Reads {
     fn default() -> Self {
         Self { max_registers: 125, max_bits: 2000, max_gap: None, answer_time: Duration::from_millis(5) }
     }
+}
+
+/// How a frame of a serial device becomes values.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decode {
+    /// Named groups become the points of the same address.
+    Regex(Pattern),
+    /// A JSON text; addresses are ways into it.
+    Json,
+    /// Columns with this ASCII character between them; addresses are their numbers.
+    Csv(u8),
+    /// Binary numbers; addresses are places of bytes.
+    Bytes,
 }
 
 /// A regular expression that is the same as another of the same text.

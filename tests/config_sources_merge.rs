@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use fieldgate::config::{Config, Effective, Environment, Medium, Transport, Version, load_with};
+use fieldgate::config::{Config, Effective, Environment, Frame, Medium, Transport, Version, load_with};
 use fieldgate::point::{Protocol, Reads, Reporting};
 use tempfile::TempDir;
 
@@ -180,7 +180,9 @@ fn a_device_that_talks_by_itself_is_awaited_for_its_interval() {
     );
     let (config, _) = load(&folder(&[("a.toml", &text)]), &["a.toml"], &[]);
     assert_eq!(config.devices[0].patience, Duration::from_secs(30));
-    assert!(matches!(&config.links[0].transport, Transport::Serial { frame, .. } if frame.end == b"\0\r"));
+    assert!(
+        matches!(&config.links[0].transport, Transport::Serial { frame, .. } if *frame == Frame::until("\0\r"))
+    );
 }
 
 #[test]

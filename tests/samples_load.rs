@@ -80,7 +80,7 @@ fn each_sample_works_once_it_is_enabled() {
         assert_eq!(config.warnings, Vec::<String>::new(), "{}", path.display());
         samples += 1;
     }
-    assert!(samples >= 6, "one for each driver, and a serial server");
+    assert!(samples >= 9, "one for each driver, a serial server, and serial devices: {samples}");
 }
 
 #[test]

@@ -16,14 +16,19 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use fieldgate::address::Address;
-use fieldgate::config::{Frame, LinkConfig, Parity, SerialLine, Transport};
+use fieldgate::config::{Frame, LinkConfig, SerialLine, Transport};
 use fieldgate::decode::decode;
 use fieldgate::drivers::{Driver, DriverError, create};
-use fieldgate::point::{Device, DeviceId, Kind, LinkId, Pattern, Point, PointId, Protocol, Raw, Value};
+use fieldgate::point::{
+    Decode, Device, DeviceId, Kind, LinkId, Pattern, Point, PointId, Protocol, Raw, Value,
+};
 use tokio::time::Instant;
 
 /// Far more than any of this takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What it sends.
+const WEIGHT: &str = r"^(?<status>\w\w),(?<weight>[-+ 0-9.]+)kg$";
 
 /// `scale.py`, ended with its terminal when dropped.
 struct Scale {
@@ -69,14 +74,8 @@ impl Scale {
                 label: None,
                 tags: None,
                 transport: Transport::Serial {
-                    line: SerialLine {
-                        path: self.path.clone(),
-                        baud_rate: 115_200,
-                        parity: Parity::None,
-                        data_bits: 8,
-                        stop_bits: 1,
-                    },
-                    frame: Frame { end: b"\r\n".to_vec() },
+                    line: SerialLine { baud_rate: 115_200, ..SerialLine::at(&self.path) },
+                    frame: Frame::until("\r\n"),
                 },
                 timeout: PATIENCE,
                 pause: Duration::ZERO,
@@ -118,7 +117,7 @@ fn device(request: Option<&str>) -> Arc<Device> {
         tags: None,
         protocol: Protocol::Text {
             request: request.map(|text| text.as_bytes().into()),
-            decode: Pattern(regex::Regex::new(r"^(?<status>\w\w),(?<weight>[-+ 0-9.]+)kg$").unwrap()),
+            decode: Decode::Regex(Pattern(regex::Regex::new(WEIGHT).unwrap())),
         },
         poll_interval: Duration::from_secs(1),
         align: false,

@@ -61,6 +61,20 @@ frame = { end = "\r\n" }
 driver = "serial"
 path = "FOLDER/ports/wind"
 frame = { end = "\n" }
+[links.gps]
+driver = "serial"
+usb = "0403:6001:NONE"
+frame = { start = "$", end = "\r\n", checksum = "xor8", checksum_hex = true, checksum_from = 1, checksum_mark = "*" }
+[links.air]
+driver = "serial"
+path = "FOLDER/ports/air"
+frame = { silence = "20ms", checksum = "crc16-modbus" }
+timeout = "5s"
+[links.flow]
+driver = "serial"
+path = "FOLDER/ports/flow"
+frame = { start = { hex = "aa" }, length_at = 1, checksum = "crc16-ccitt" }
+timeout = "5s"
 [links.sim]
 driver = "simulator"
 
@@ -136,6 +150,25 @@ poll_interval = "100ms"
 decode = { regex = '^\$(?<speed>\d{3}\.\d),(?<angle>\d{3})$' }
 points.speed = { address = "speed", type = "f32" }
 points.angle = { address = "angle", type = "u16" }
+[devices.gps]
+link = "gps"
+poll_interval = "100ms"
+decode = { csv = "," }
+points.course = { address = 1, type = "f64" }
+points.satellites = { address = 6, type = "u8" }
+[devices.air]
+link = "air"
+request = { hex = "01 ff" }
+decode = { json = true }
+points.temp = { address = "air.temp", type = "f32" }
+points.wind = { address = "wind[1]", type = "u16", scale = 0.1 }
+[devices.flow]
+link = "flow"
+request = "F"
+decode = { bytes = true }
+points.total = { address = 2, type = "u64", scale = 0.001 }
+points.empty = { address = 10, type = "bool", bit = 3 }
+points.rate = { address = 11, type = "i24", order = "DCBA" }
 [devices.weather]
 link = "sim"
 points.sun = { address = "sine", type = "f64" }
@@ -333,7 +366,7 @@ async fn every_point_has_values_that_move() {
             seen += first.len();
         }
     }
-    assert_eq!(seen, 11 * 14 + 2 + 2 + 1);
+    assert_eq!(seen, 11 * 14 + 2 + 2 + 2 + 2 + 3 + 1);
 }
 
 #[test]
@@ -362,7 +395,9 @@ fn run_starts_a_gateway_and_ends_with_it() {
     let broker = Broker::start();
     let subscriber = Subscriber::start(&broker, "fieldgate/g/#");
     let mut simulation = Simulation::start_with(&broker.url(), &["--run"]);
-    for device in ["boiler", "chiller", "remote", "meter", "meter2", "scale", "wind", "weather"] {
+    for device in
+        ["boiler", "chiller", "remote", "meter", "meter2", "scale", "wind", "gps", "air", "flow", "weather"]
+    {
         let topic = format!("fieldgate/g/{device}/readings");
         subscriber.wait_json(&topic, "a poll of all points", |message| message["bad"].is_null());
     }

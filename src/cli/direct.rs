@@ -137,9 +137,11 @@ fn speed(line: &SerialLine) -> String {
         config::Parity::None => 'N',
         config::Parity::Even => 'E',
         config::Parity::Odd => 'O',
+        config::Parity::Mark => 'M',
+        config::Parity::Space => 'S',
     };
-    let SerialLine { path, baud_rate, data_bits, stop_bits, .. } = line;
-    format!("{}, {baud_rate} baud, {data_bits}{parity}{stop_bits}", path.display())
+    let SerialLine { port, baud_rate, data_bits, stop_bits, .. } = line;
+    format!("{port}, {baud_rate} baud, {data_bits}{parity}{stop_bits}")
 }
 
 /// Where a device is, for people.

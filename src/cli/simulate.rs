@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -20,10 +20,11 @@ use self::terminal::{Scratch, Terminal};
 use self::text::Talker;
 use self::unit::Unit;
 use super::Exit;
-use crate::config::{self, Config, Framing, LinkConfig, Medium, Transport};
+use crate::config::{self, Config, Framing, LinkConfig, Medium, PortName, SerialLine, Transport};
 use crate::point::{Device, Protocol};
 
 mod bus;
+mod content;
 mod fill;
 mod frame;
 mod gateway;
@@ -50,6 +51,9 @@ pub enum SimulateError {
     /// No frame was found that the regex of a device matches.
     #[error("devices.{0}.decode.regex: no text was found that it matches; an easier regex can be simulated")]
     Regex(String),
+    /// No frame can hold all points of a device.
+    #[error("devices.{0}: no frame was found that holds all its points")]
+    Frame(String),
 }
 
 impl SimulateError {
@@ -155,7 +159,7 @@ impl Served<'_> {
             }
             Transport::Modbus { framing, medium: Medium::Line(serial), .. } => {
                 let answering = Line::new(units(&devices), true);
-                let terminal = self.terminal(link, &serial.path)?;
+                let terminal = self.terminal(link, serial)?;
                 let place = terminal.path().display().to_string();
                 if *framing == Framing::Ascii {
                     self.tasks.spawn(terminal.serve_ascii(answering));
@@ -165,11 +169,11 @@ impl Served<'_> {
                 place
             }
             Transport::Serial { line, frame } => {
-                let talkers = devices.iter().filter_map(|device| Talker::new(device).transpose());
+                let talkers = devices.iter().filter_map(|device| Talker::new(device, frame).transpose());
                 let talkers = talkers.collect::<Result<Vec<_>, _>>()?;
-                let terminal = self.terminal(link, &line.path)?;
+                let terminal = self.terminal(link, line)?;
                 let place = terminal.path().display().to_string();
-                self.tasks.spawn(terminal.serve_text(talkers, frame.end.clone()));
+                self.tasks.spawn(terminal.serve_text(talkers, frame.clone()));
                 place
             }
             Transport::Simulator => "inside the gateway".to_owned(),
@@ -235,11 +239,16 @@ impl Served<'_> {
         Ok(address.to_string())
     }
 
-    fn terminal(&mut self, link: &LinkConfig, path: &Path) -> Result<Terminal, SimulateError> {
+    fn terminal(&mut self, link: &LinkConfig, wanted: &SerialLine) -> Result<Terminal, SimulateError> {
+        let path = match &wanted.port {
+            PortName::Path(path) => Some(path.as_path()),
+            // A USB adapter has no path of its own: the gateway is told another one.
+            PortName::Usb(_) => None,
+        };
         let terminal = Terminal::open(path, link.id.as_str(), &mut self.scratch);
         let terminal = terminal
             .map_err(SimulateError::system(format!("no terminal could be had for the link {}", link.id)))?;
-        if terminal.path() != path {
+        if Some(terminal.path()) != path {
             self.set(link, "PATH", &terminal.path().display().to_string());
         }
         Ok(terminal)

@@ -1,24 +1,20 @@
 //! The devices: `[devices.ID]`, with the template each may have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use regex::Regex;
-
+use super::decode::{check_layout, text};
 use super::links::Link;
 use super::points;
 use super::table::Table;
 use super::templates::Templates;
 use super::{LinkConfig, Transport, modbus};
-use crate::point::{Device, DeviceId, LinkId, Order, Pattern, Protocol};
+use crate::point::{Device, DeviceId, LinkId, Order, Protocol};
 
 /// From the start of one poll to that of the next.
 pub(super) const INTERVALS: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(7 * 86_400);
-
-/// Longest request of a text device, in bytes.
-const LONGEST_REQUEST: usize = 256;
 
 /// Keys that depend on the driver.
 const TEXT_KEYS: [&str; 2] = ["request", "decode"];
@@ -76,6 +72,9 @@ fn device(
     }
     if let Some(protocol) = &protocol {
         points = points::read(tables, protocol, order);
+    }
+    if let Transport::Serial { frame, .. } = &link.transport {
+        check_layout(&table, frame, &points);
     }
     if enabled && let Some(protocol) = &protocol {
         check_place(&table, protocol, &link.id, others);
@@ -160,40 +159,6 @@ fn without_address(table: &mut Table) {
     }
 }
 
-const DECODE: &str =
-    "write decode = { regex = '^(?<weight>[0-9.]+)kg$' }, a named group for each point's address";
-
-fn text(table: &mut Table) -> Option<Protocol> {
-    let request = table.any_text("request");
-    if let Some(request) = &request {
-        table.note("request", request.as_str().into());
-        if !(1..=LONGEST_REQUEST).contains(&request.len()) {
-            let help = "write what is sent, such as \"W\\r\\n\", or remove the key to listen only";
-            table.fault("request", "{key} must be 1 to 256 bytes long", help);
-        }
-    }
-    if !table.has("decode") {
-        table.fault("decode", "{key} is missing", DECODE);
-    }
-    let mut inner = table.table("decode")?;
-    if !inner.has("regex") && !["json", "csv", "bytes"].iter().any(|key| inner.has(key)) {
-        inner.fault("regex", "{key} is missing", DECODE);
-    }
-    let pattern = inner.text("regex");
-    let regex = pattern.and_then(|pattern| match Regex::new(&pattern) {
-        Ok(regex) => Some(regex),
-        Err(error) => {
-            // The last line of the several says what is wrong; the others draw where.
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            inner.fault("regex", &format!("{{key}} is not a regular expression: {reason}"), DECODE);
-            None
-        }
-    });
-    inner.finish();
-    Some(Protocol::Text { request: request.map(|text| text.into_bytes().into()), decode: Pattern(regex?) })
-}
-
 /// Two devices must not answer for one another.
 fn check_place(table: &Table, protocol: &Protocol, link: &LinkId, others: &[Device]) {
     for other in others.iter().filter(|other| other.link == *link) {
@@ -213,9 +178,4 @@ fn check_place(table: &Table, protocol: &Protocol, link: &LinkId, others: &[Devi
             _ => {}
         }
     }
-}
-
-/// The names of the groups of a regex.
-pub(super) fn groups(regex: &Regex) -> BTreeSet<&str> {
-    regex.capture_names().flatten().collect()
 }

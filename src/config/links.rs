@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv6Addr;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use super::frame::{Shape, frame};
+use super::line::{LINE_KEYS, PortName, line};
 use super::plugin;
 use super::table::Table;
-use super::{Frame, LinkConfig, Medium, Parity, SerialLine, Transport, modbus};
+use super::{LinkConfig, Medium, Transport, modbus};
 use crate::point::LinkId;
 
 /// A link as it was read.
@@ -18,12 +19,6 @@ pub(super) struct Link {
     /// What it is, unless something is wrong with that.
     pub(super) config: Option<LinkConfig>,
 }
-
-/// Fastest line, as far as Linux has names for speeds.
-const FASTEST: u32 = 4_000_000;
-
-/// Longest end mark of a frame, in bytes.
-const LONGEST_MARK: usize = 16;
 
 #[derive(Clone, Copy)]
 enum Driver {
@@ -40,9 +35,6 @@ const DRIVERS: [(&str, Driver); 6] = [
     ("serial", Driver::Serial),
     ("simulator", Driver::Simulator),
 ];
-
-/// Keys of one kind of link, refused with a reason on the others.
-pub(super) const LINE_KEYS: [&str; 5] = ["path", "baud_rate", "parity", "data_bits", "stop_bits"];
 
 pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
     let mut links = BTreeMap::new();
@@ -69,6 +61,13 @@ pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
         {
             let help = format!("put the devices of both onto links.{owner}: one link owns a line");
             table.fault(key, &format!("{{key}} is already that of links.{owner}"), help);
+        }
+        if let Some(Transport::Serial { frame, .. }) = &transport
+            && let Shape::Silence(silence) = frame.shape
+            && silence >= timeout
+        {
+            let what = "{key}.silence is not shorter than timeout: no frame would ever end in time";
+            table.fault("frame", what, "raise timeout");
         }
         table.finish();
         let config = transport.zip(LinkId::new(&id)).map(|(transport, id)| LinkConfig {
@@ -107,9 +106,14 @@ fn place_of(transport: &Transport) -> Option<(&'static str, String)> {
             Some(("address", format!("{host}:{port}").to_ascii_lowercase()))
         }
         Transport::Modbus { medium: Medium::Line(line), .. } | Transport::Serial { line, .. } => {
-            // Two names in /dev/serial may be one device.
-            let path = fs::canonicalize(&line.path).unwrap_or_else(|_| line.path.clone());
-            Some(("path", path.to_string_lossy().into_owned()))
+            Some(match &line.port {
+                // Two names in /dev/serial may be one device.
+                PortName::Path(path) => {
+                    let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+                    ("path", path.to_string_lossy().into_owned())
+                }
+                PortName::Usb(_) => ("usb", line.port.to_string()),
+            })
         }
         Transport::Simulator | Transport::Plugin(_) => None,
     }
@@ -158,53 +162,6 @@ fn transport(table: &mut Table) -> Option<Transport> {
         }
         Driver::Simulator => Some(Transport::Simulator),
     }
-}
-
-/// The keys of a serial line.
-pub(super) fn line(table: &mut Table) -> Option<SerialLine> {
-    if !table.has("path") {
-        table.fault("path", "{key} is missing", "write the device, such as \"/dev/ttyUSB0\"");
-    }
-    let path = table.text("path");
-    if path.as_ref().is_some_and(String::is_empty) {
-        table.fault("path", "{key} is empty", "write the device, such as \"/dev/ttyUSB0\"");
-    }
-    let baud_rate = table.whole("baud_rate", 50..=FASTEST).unwrap_or(9600);
-    table.note("baud_rate", baud_rate.into());
-    let parities = [("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)];
-    let parity = table.choice("parity", &parities);
-    if parity.is_none() {
-        table.note("parity", "none".into());
-    }
-    let data_bits = table.whole("data_bits", 5..=8_u8).unwrap_or(8);
-    table.note("data_bits", data_bits.into());
-    let stop_bits = table.whole("stop_bits", 1..=2_u8).unwrap_or(1);
-    table.note("stop_bits", stop_bits.into());
-    Some(SerialLine {
-        path: PathBuf::from(path?),
-        baud_rate,
-        parity: parity.unwrap_or_default(),
-        data_bits,
-        stop_bits,
-    })
-}
-
-fn frame(table: &mut Table) -> Option<Frame> {
-    const HELP: &str = "say what ends a frame, such as frame = { end = \"\\r\\n\" }";
-    if !table.has("frame") {
-        table.fault("frame", "{key} is missing", HELP);
-    }
-    let mut frame = table.table("frame")?;
-    if !frame.has("end") {
-        frame.fault("end", "{key} is missing", HELP);
-    }
-    let end = frame.any_text("end").unwrap_or_default();
-    if frame.was_given("end") && !(1..=LONGEST_MARK).contains(&end.len()) {
-        frame.fault("end", "{key} must be 1 to 16 bytes long", HELP);
-    }
-    frame.note("end", end.as_str().into());
-    frame.finish();
-    Some(Frame { end: end.into_bytes() })
 }
 
 /// Splits `host`, `host:port`, `[v6]` or `[v6]:port`; without a port, `port` is taken, if there is one.

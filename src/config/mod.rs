@@ -10,12 +10,15 @@ use crate::clock::Clock;
 use crate::point::{Device, LinkId, Tags};
 
 mod check;
+mod decode;
 mod devices;
 mod effective;
 mod fault;
 mod file;
 mod files;
+mod frame;
 mod later;
+mod line;
 mod links;
 mod load;
 mod modbus;
@@ -34,6 +37,8 @@ mod web;
 
 pub use effective::Effective;
 pub use fault::{ConfigError, Fault};
+pub use frame::{Checksum, ChecksumKind, Frame, LONGEST_FRAME, Shape};
+pub use line::{Parity, PortName, Rs485, SerialLine, UsbId};
 pub use load::{load, load_buffer, load_field, load_web, load_with};
 pub use mqtt::{
     AuthConfig, Identity, Layout, MqttConfig, ProxyConfig, Scheme, Server, TlsConfig, Verify, Version,
@@ -225,48 +230,4 @@ pub enum Medium {
     },
     /// A serial line.
     Line(SerialLine),
-}
-
-/// A serial line and its settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SerialLine {
-    /// The terminal device, or a link to one.
-    pub path: PathBuf,
-    /// Bits per second.
-    pub baud_rate: u32,
-    /// Parity.
-    pub parity: Parity,
-    /// Data bits, 5 to 8.
-    pub data_bits: u8,
-    /// Stop bits, 1 or 2.
-    pub stop_bits: u8,
-}
-
-impl SerialLine {
-    /// The time of one character on the line: start bit, data bits, parity bit, stop bits.
-    #[must_use]
-    pub fn character_time(&self) -> Duration {
-        let parity = u32::from(self.parity != Parity::None);
-        let bits = 1 + u32::from(self.data_bits) + parity + u32::from(self.stop_bits);
-        Duration::from_secs_f64(f64::from(bits) / f64::from(self.baud_rate.max(1)))
-    }
-}
-
-/// `parity`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Parity {
-    /// No parity bit.
-    #[default]
-    None,
-    /// Even.
-    Even,
-    /// Odd.
-    Odd,
-}
-
-/// `frame` of a serial text link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// The bytes that end a frame.
-    pub end: Vec<u8>,
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::links::{LINE_KEYS, line, parse_host};
+use super::line::{LINE_KEYS, line};
+use super::links::parse_host;
 use super::table::Table;
 use super::{Framing, Medium, Transport};
 use crate::decode::mask;

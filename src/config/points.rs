@@ -1,12 +1,14 @@
 //! The points of a device: `[devices.ID.points.ID]`.
 
-use super::devices::{INTERVALS, groups, order};
+use super::decode::groups;
+use super::devices::{INTERVALS, order};
+use super::frame::LONGEST_FRAME;
 use super::modbus;
 use super::numbers::{bits, invalid, numbers, values};
 use super::reporting::reporting;
 use super::table::Table;
-use crate::address::{Address, AddressError, Area, parse_modbus};
-use crate::point::{Kind, Order, Point, PointId, Protocol};
+use crate::address::{Address, AddressError, Area, JsonPath, parse_modbus};
+use crate::point::{Decode, Kind, Order, Point, PointId, Protocol};
 
 /// Longest text of a point, in bytes: two for each of the 125 registers of one read.
 const LONGEST_STRING: u16 = 250;
@@ -71,13 +73,17 @@ fn point(id: &str, table: &mut Table, protocol: &Protocol, device_order: Option<
         check_writable(table, protocol, address.as_ref(), bit.is_some() || bits.is_some());
     }
     let (address, kind, (scale, offset, min, max)) = (address?, kind?, numbers?);
+    let order = own_order.or(device_order).unwrap_or_default();
+    if matches!(address, Address::Byte { .. }) {
+        check_order(table, kind, order);
+    }
     let point = Point {
         id: PointId::new(id)?,
         label,
         tags,
         address,
         kind,
-        order: own_order.or(device_order).unwrap_or_default(),
+        order,
         scale,
         offset,
         unit,
@@ -123,13 +129,15 @@ fn kind(table: &mut Table, protocol: &Protocol) -> Option<Kind> {
         return Kind::parse(name, 0);
     }
     let length = match protocol {
-        // The frame, or the plugin's answer, says how long a text is.
-        Protocol::Text { .. } | Protocol::Plugin { .. } => length.unwrap_or(LONGEST_STRING),
-        Protocol::Modbus { .. } if !table.was_given("length") => {
+        Protocol::Modbus { .. } | Protocol::Text { decode: Decode::Bytes, .. }
+            if !table.was_given("length") =>
+        {
             table.fault("length", "{key} is missing", "write how many bytes the text has, 1 to 250");
             return None;
         }
-        Protocol::Modbus { .. } => length?,
+        Protocol::Modbus { .. } | Protocol::Text { decode: Decode::Bytes, .. } => length?,
+        // The frame, or the plugin's answer, says how long a text is.
+        Protocol::Text { .. } | Protocol::Plugin { .. } => length.unwrap_or(LONGEST_STRING),
         Protocol::Simulator => {
             table.fault(
                 "type",
@@ -147,14 +155,7 @@ fn address(table: &mut Table, protocol: &Protocol, kind: Option<Kind>, bit: Opti
         Protocol::Modbus { .. } => {
             "write coil:N, discrete:N, input:N or holding:N, or a Modicon number".to_owned()
         }
-        Protocol::Text { decode, .. } => {
-            let groups: Vec<_> = groups(decode).into_iter().map(|name| format!("`{name}`")).collect();
-            if groups.is_empty() {
-                "name a group in the regex: (?<name>…)".to_owned()
-            } else {
-                format!("write one of its named groups: {}", groups.join(", "))
-            }
-        }
+        Protocol::Text { decode, .. } => help_of(decode),
         Protocol::Simulator => format!("write one of {}", SIGNALS.join(", ")),
         Protocol::Plugin { .. } => "write what the plugin's README says".to_owned(),
     };
@@ -180,10 +181,10 @@ fn address(table: &mut Table, protocol: &Protocol, kind: Option<Kind>, bit: Opti
             return Some(Address::Register { area, number, bit });
         }
         Protocol::Text { decode, .. } => {
-            if !groups(decode).contains(text.as_str()) {
-                table.fault("address", "{key} names no group of the regex", help);
-                return None;
+            if bit.is_some() && *decode != Decode::Bytes {
+                table.fault("bit", "{key} goes with registers and with bytes = true only", "remove it");
             }
+            return in_frame(table, decode, text, kind?, bit, help);
         }
         Protocol::Simulator => {
             if !SIGNALS.contains(&text.as_str()) {
@@ -194,9 +195,68 @@ fn address(table: &mut Table, protocol: &Protocol, kind: Option<Kind>, bit: Opti
         Protocol::Plugin { .. } => {}
     }
     if bit.is_some() {
-        table.fault("bit", "{key} goes with Modbus registers only", "remove it");
+        table.fault("bit", "{key} goes with registers and with bytes = true only", "remove it");
     }
     Some(Address::Name(text))
+}
+
+fn help_of(decode: &Decode) -> String {
+    match decode {
+        Decode::Regex(regex) => {
+            let groups: Vec<_> = groups(regex).into_iter().map(|name| format!("`{name}`")).collect();
+            if groups.is_empty() {
+                "name a group in the regex: (?<name>…)".to_owned()
+            } else {
+                format!("write one of its named groups: {}", groups.join(", "))
+            }
+        }
+        Decode::Json => "write the way to it, such as \"weight\", \"a.b[0]\" or '[\"a.b\"]'".to_owned(),
+        Decode::Csv(_) => "write the number of the column, from 0".to_owned(),
+        Decode::Bytes => format!("write the place of its first byte, 0 to {}", LONGEST_FRAME - 1),
+    }
+}
+
+/// A place in a frame of a serial device.
+fn in_frame(
+    table: &Table,
+    decode: &Decode,
+    text: String,
+    kind: Kind,
+    bit: Option<u8>,
+    help: String,
+) -> Option<Address> {
+    let number = || text.parse::<u16>().ok().filter(|number| *number < LONGEST_FRAME);
+    let (address, what) = match decode {
+        Decode::Regex(regex) if groups(regex).contains(text.as_str()) => (Some(Address::Name(text)), ""),
+        Decode::Regex(_) => (None, "{key} names no group of the regex"),
+        Decode::Json => (JsonPath::parse(&text).map(Address::Path), "{key} is no way into a JSON text"),
+        Decode::Csv(_) => (number().map(Address::Column), "{key} is no number of a column"),
+        Decode::Bytes => {
+            if bit.is_some_and(|bit| bit > 7) {
+                let help = "write 0 to 7, and the address of its byte";
+                table.fault("bit", "{key} lies outside of a byte", help);
+            }
+            let place = number().filter(|offset| offset + kind.bytes() <= LONGEST_FRAME);
+            (place.map(|offset| Address::Byte { offset, bit }), "{key} is no place in a frame")
+        }
+    };
+    if address.is_none() {
+        table.fault("address", what, help);
+    }
+    address
+}
+
+/// Three bytes have no words to be put in order, and what is swapped in pairs comes in pairs.
+fn check_order(table: &Table, kind: Kind, order: Order) {
+    let is_wrong = match kind {
+        Kind::I24 | Kind::U24 => matches!(order, Order::Cdab | Order::Badc),
+        Kind::String { length } => order.swaps_bytes() && !length.is_multiple_of(2),
+        _ => false,
+    };
+    if is_wrong {
+        let what = format!("{{key}} does not go with {} in a layout of bytes", kind.name());
+        table.fault("order", &what, "write ABCD, or DCBA for a number with its lowest byte first");
+    }
 }
 
 /// What lies at a place must be what the type needs.

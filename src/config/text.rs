@@ -44,6 +44,43 @@ impl Table<'_> {
         Some(texts)
     }
 
+    /// Bytes, 1 to `longest`: a text stands for its own, `{ hex = "02 ff" }` for what no text can hold.
+    pub(super) fn bytes(&mut self, key: &'static str, longest: usize, help: &str) -> Option<Vec<u8>> {
+        let (value, environment) = self.take(key)?;
+        let table =
+            value.as_str().filter(|text| environment && text.starts_with('{')).and_then(file::parse_value);
+        let bytes = match table.unwrap_or(value) {
+            Value::String(_, text) => {
+                self.note(key, text.as_str().into());
+                text.into_bytes()
+            }
+            Value::Dict(_, dict) => {
+                let bytes = match dict.iter().next() {
+                    Some((form, Value::String(_, digits))) if form == "hex" && dict.len() == 1 => {
+                        from_hex(digits)
+                    }
+                    _ => None,
+                };
+                let Some(bytes) = bytes else {
+                    let help = "write { hex = \"02 57 03\" }, two digits for each byte, or a text in quotes";
+                    self.fault(key, "{key} holds no hexadecimal bytes", help);
+                    return None;
+                };
+                self.note(key, serde_json::json!({ "hex": to_hex(&bytes) }));
+                bytes
+            }
+            other => {
+                self.wrong_type(key, "text or { hex = \"…\" }", &other, "put it in quotes");
+                return None;
+            }
+        };
+        if !(1..=longest).contains(&bytes.len()) {
+            self.fault(key, &format!("{{key}} must be 1 to {longest} bytes long"), help);
+            return None;
+        }
+        Some(bytes)
+    }
+
     /// Pairs of a name and a text, by name; each part of at most so many bytes.
     pub(super) fn pairs(&mut self, key: &'static str, most: usize, longest: usize) -> Vec<(String, String)> {
         let Some(mut inner) = self.table(key) else {
@@ -175,6 +212,21 @@ fn one(ways: &Dict) -> Option<(&str, &str)> {
         (Some((way, value)), None) => Some((way, value.as_str()?)),
         _ => None,
     }
+}
+
+/// Bytes as digits, with or without blanks between them.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let byte = |[high, low]: &[u8; 2]| {
+        let digit = |b: u8| char::from(b).to_digit(16);
+        u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()
+    };
+    rest.is_empty().then(|| pairs.iter().map(byte).collect())?
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
 /// What is wrong with a text that goes into one field of a packet.

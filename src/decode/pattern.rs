@@ -59,6 +59,39 @@ pub(super) fn to_words(kind: Kind, order: Order, whole: u64) -> Words {
     words
 }
 
+/// The words that stand for a value of a byte layout, which takes `kind.bytes()` bytes and knows the orders of
+/// registers: `None` for another number of bytes. A single byte has no order; three have `ABCD` and `DCBA`.
+#[must_use]
+pub fn from_layout(kind: Kind, order: Order, bytes: &[u8]) -> Option<SmallVec<[u16; 4]>> {
+    if bytes.len() != usize::from(kind.bytes()) {
+        return None;
+    }
+    Some(match (kind, bytes) {
+        (Kind::Bool | Kind::I8 | Kind::U8, [byte]) => to_words(Kind::U8, order, u64::from(*byte)),
+        (Kind::I24 | Kind::U24, [a, b, c]) => {
+            let bytes = if order == Order::Dcba { [*c, *b, *a] } else { [*a, *b, *c] };
+            let whole = bytes.iter().fold(0, |whole, byte| (whole << 8) | u64::from(*byte));
+            to_words(kind, order, whole)
+        }
+        _ => from_bytes(Order::Abcd, bytes, kind.registers()),
+    })
+}
+
+/// The inverse of [`from_layout`]; `None` for words that are none of the type's.
+#[must_use]
+pub fn to_layout(kind: Kind, order: Order, words: &[u16]) -> Option<Vec<u8>> {
+    let mut bytes = match kind {
+        Kind::Bool | Kind::I8 | Kind::U8 => vec![u8::try_from(from_words(Kind::U8, order, words)?).ok()?],
+        Kind::I24 | Kind::U24 => {
+            let [.., a, b, c] = from_words(kind, order, words)?.to_be_bytes();
+            if order == Order::Dcba { vec![c, b, a] } else { vec![a, b, c] }
+        }
+        _ => to_bytes(Order::Abcd, words),
+    };
+    bytes.truncate(kind.bytes().into());
+    (bytes.len() == usize::from(kind.bytes())).then_some(bytes)
+}
+
 /// The bytes of a text; only the byte swap counts.
 pub(super) fn to_bytes(order: Order, words: &[u16]) -> Vec<u8> {
     let bytes = |word: &u16| {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use rust_decimal::Decimal;
 
 use super::fixtures::{kinds, point, text, words};
-use super::{decode, encode};
+use super::{decode, encode, from_layout, to_layout};
 use crate::address::{Address, Area};
 use crate::point::{Kind, Order, Raw, Reason, Value};
 
@@ -52,6 +52,37 @@ proptest! {
             let may_refuse = matches!(kind, Kind::F32 | Kind::F64 | Kind::Bcd16 | Kind::Bcd32 | Kind::String { .. });
             prop_assert!(may_refuse, "{:?}", kind);
         }
+    }
+
+    #[test]
+    fn a_layout_of_bytes_says_what_registers_say(kind in any_kind(), order in any_order(), wire in any::<[u8; 8]>()) {
+        let bytes = &wire[..usize::from(kind.bytes())];
+        let words = from_layout(kind, order, bytes).unwrap();
+        prop_assert_eq!(to_layout(kind, order, &words), Some(bytes.to_vec()));
+        let mut p = point(kind);
+        p.order = order;
+        let value = decode(&p, &Raw::Words(words.clone()));
+        let whole = |bytes: &[u8]| bytes.iter().fold(0_i128, |whole, byte| whole << 8 | i128::from(*byte));
+        let reversed: Vec<u8> = bytes.iter().rev().copied().collect();
+        // By hand, where one line says it.
+        match (kind, order) {
+            (Kind::U8, _) | (Kind::U16 | Kind::U24 | Kind::U32 | Kind::U64, Order::Abcd) => {
+                prop_assert_eq!(value, Ok(Value::Int(whole(bytes))));
+            }
+            (Kind::U16, Order::Badc) | (Kind::U16 | Kind::U24 | Kind::U32 | Kind::U64, Order::Dcba) => {
+                prop_assert_eq!(value, Ok(Value::Int(whole(&reversed))));
+            }
+            (Kind::I24, Order::Abcd) => {
+                let number = whole(bytes);
+                prop_assert_eq!(value, Ok(Value::Int(if bytes[0] < 128 { number } else { number - (1 << 24) })));
+            }
+            (Kind::U32, Order::Cdab) => {
+                let swapped = [&bytes[2..], &bytes[..2]].concat();
+                prop_assert_eq!(value, Ok(Value::Int(whole(&swapped))));
+            }
+            _ => {}
+        }
+        prop_assert_eq!(from_layout(kind, order, &wire[..bytes.len() - 1]), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::point::{Device, Raw, Reason, Sample};
 
 pub mod modbus;
 pub mod plugin;
-mod port;
+pub mod port;
 pub mod serial;
 pub mod simulator;
 

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use fieldgate::address::{Address, Area};
-use fieldgate::config::{Framing, Medium, Parity, SerialLine};
+use fieldgate::config::{Framing, Medium, SerialLine};
 use fieldgate::drivers::modbus::{Modbus, Settings};
 use fieldgate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol, Reads};
 use tokio::time::Instant;
@@ -93,7 +93,7 @@ impl Drop for Peer {
 
 /// A line at that path: 19200 baud, 8N1.
 pub(crate) fn line(path: &str) -> SerialLine {
-    SerialLine { path: path.into(), baud_rate: 19_200, parity: Parity::None, data_bits: 8, stop_bits: 1 }
+    SerialLine { baud_rate: 19_200, ..SerialLine::at(path) }
 }
 
 /// A driver for a peer on that transport: `tcp`, `rtu`, `rtu-tcp`, `ascii` or `ascii-tcp`.

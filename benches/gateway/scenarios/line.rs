@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use fieldgate::config::{Parity, SerialLine};
+use fieldgate::config::SerialLine;
 use fieldgate::drivers::Driver;
 use fieldgate::drivers::modbus::Modbus;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -43,8 +43,7 @@ pub(super) fn measure(stage: &mut Stage, kind: Kind) -> Result<Vec<Figure>> {
 fn transact(registers: u16, time: Duration) -> Result<(f64, u32)> {
     let (master, path) = terminal()?;
     let fake = std::thread::spawn(move || serve(master));
-    let line =
-        SerialLine { path: path.into(), baud_rate: 9600, parity: Parity::None, data_bits: 8, stop_bits: 1 };
+    let line = SerialLine::at(path);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let rate = runtime.block_on(async {
         let device = block(registers)?;

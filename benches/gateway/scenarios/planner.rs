@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fieldgate::address::{Address, Area};
-use fieldgate::config::{Parity, SerialLine};
+use fieldgate::config::SerialLine;
 use fieldgate::drivers::Driver;
 use fieldgate::drivers::modbus::Modbus;
 use fieldgate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol, Reads};
@@ -21,13 +21,7 @@ pub(super) const ABOUT: &str = "10,000 points on one link become requests: of on
 const POINTS: u16 = 10_000;
 
 pub(super) fn measure(_stage: &mut Stage, kind: Gateway) -> Result<Vec<Figure>> {
-    let line = SerialLine {
-        path: "bench".into(),
-        baud_rate: 9600,
-        parity: Parity::None,
-        data_bits: 8,
-        stop_bits: 1,
-    };
+    let line = SerialLine { baud_rate: 9600, ..SerialLine::at("bench") };
     let one = vec![device(0, POINTS)?];
     let hundred = (0..100).map(|unit| device(unit, POINTS / 100)).collect::<Result<Vec<_>>>()?;
     let mut figures = Vec::new();

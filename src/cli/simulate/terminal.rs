@@ -15,7 +15,7 @@ use tokio_serial::{SerialPort as _, SerialStream};
 use super::bus;
 use super::line::Line;
 use super::text::{self, Talker};
-use crate::config::Framing;
+use crate::config::{Frame, Framing};
 
 /// How often the lock that a gateway left behind is taken off.
 const UNLOCK_EVERY: Duration = Duration::from_millis(500);
@@ -70,14 +70,15 @@ pub(super) struct Terminal {
 
 impl Terminal {
     /// Links a new terminal at `path` when nothing lies there, otherwise at `scratch/name`.
-    pub(super) fn open(path: &Path, name: &str, scratch: &mut Scratch) -> io::Result<Self> {
+    pub(super) fn open(path: Option<&Path>, name: &str, scratch: &mut Scratch) -> io::Result<Self> {
         let (stream, target, held) = pair()?;
-        let path = if is_free(path) && symlink(&target, path).is_ok() {
-            path.to_owned()
-        } else {
-            let path = scratch.folder()?.join(name);
-            symlink(&target, &path)?;
-            path
+        let path = match path {
+            Some(path) if is_free(path) && symlink(&target, path).is_ok() => path.to_owned(),
+            _ => {
+                let path = scratch.folder()?.join(name);
+                symlink(&target, &path)?;
+                path
+            }
         };
         Ok(Self { path, target, stream: Some(stream), held })
     }
@@ -116,11 +117,11 @@ impl Terminal {
     }
 
     /// Talks as text devices, for ever.
-    pub(super) async fn serve_text(mut self, mut talkers: Vec<Talker>, end: Vec<u8>) {
+    pub(super) async fn serve_text(mut self, mut talkers: Vec<Talker>, frame: Frame) {
         loop {
             if let Some(stream) = self.stream.take() {
                 tokio::select! {
-                    _ended = text::talk(stream, &mut talkers, &end) => {}
+                    _ended = text::talk(stream, &mut talkers, &frame) => {}
                     () = self.unlock() => {}
                 }
             }
@@ -206,7 +207,7 @@ mod tests {
         let mut scratch = Scratch::default();
         for name in ["file", "link", "dangling", "live"] {
             let before = fs::read_link(inside(name)).ok();
-            let terminal = Terminal::open(&inside(name), name, &mut scratch).unwrap();
+            let terminal = Terminal::open(Some(&inside(name)), name, &mut scratch).unwrap();
             assert_ne!(terminal.path(), inside(name));
             assert!(terminal.path().exists());
             drop(terminal);
@@ -225,11 +226,11 @@ mod tests {
         symlink("/dev/pts/4000000", &left).unwrap();
         let mut scratch = Scratch::default();
         for path in [new, left] {
-            let terminal = Terminal::open(&path, "x", &mut scratch).unwrap();
+            let terminal = Terminal::open(Some(&path), "x", &mut scratch).unwrap();
             assert_eq!(terminal.path(), path);
             assert!(path.exists());
             // A second link with the same path gets another.
-            let second = Terminal::open(&path, "x", &mut scratch).unwrap();
+            let second = Terminal::open(Some(&path), "x", &mut scratch).unwrap();
             assert_ne!(second.path(), path);
             drop(terminal);
             assert!(fs::symlink_metadata(&path).is_err(), "the link outlived its terminal");

@@ -1,4 +1,4 @@
-//! Text devices on a line: they answer their request, or talk by themselves.
+//! Devices of frames on a line: they answer their request, or talk by themselves.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_serial::SerialStream;
 
 use super::SimulateError;
-use super::frame::FrameMaker;
+use super::content::Content;
+use crate::config::Frame;
 use crate::point::{Device, Protocol};
 
 /// Bytes that hold no request yet are kept up to here; a request has 256 at most.
@@ -20,7 +21,7 @@ const FASTEST: Duration = Duration::from_millis(5);
 /// One text device.
 #[derive(Debug)]
 pub(super) struct Talker {
-    frames: FrameMaker,
+    content: Content,
     start: Instant,
     turn: Turn,
 }
@@ -34,28 +35,29 @@ enum Turn {
 
 impl Talker {
     /// `None` for a device that is none of text.
-    pub(super) fn new(device: &Device) -> Result<Option<Self>, SimulateError> {
+    pub(super) fn new(device: &Device, frame: &Frame) -> Result<Option<Self>, SimulateError> {
         let Protocol::Text { request, decode } = &device.protocol else {
             return Ok(None);
         };
-        let frames = FrameMaker::new(decode, &device.points);
-        let frames = frames.ok_or_else(|| SimulateError::Regex(device.id.to_string()))?;
+        let content = Content::new(device, decode)?;
+        if content.frame(frame, Duration::ZERO).is_none() {
+            return Err(SimulateError::Frame(device.id.to_string()));
+        }
         let start = Instant::now();
         let turn = match request {
             Some(request) => Turn::Asked(request.clone()),
             None => Turn::Alone { every: (device.poll_interval / 2).max(FASTEST), next: start },
         };
-        Ok(Some(Self { frames, start, turn }))
+        Ok(Some(Self { content, start, turn }))
     }
 
-    fn frame(&self, end: &[u8]) -> Vec<u8> {
-        let text = self.frames.frame(self.start.elapsed()).unwrap_or_default();
-        [text.as_bytes(), end].concat()
+    fn frame(&self, frame: &Frame) -> Vec<u8> {
+        self.content.frame(frame, self.start.elapsed()).unwrap_or_default()
     }
 }
 
 /// Talks until the terminal fails.
-pub(super) async fn talk(mut stream: SerialStream, talkers: &mut [Talker], end: &[u8]) {
+pub(super) async fn talk(mut stream: SerialStream, talkers: &mut [Talker], frame: &Frame) {
     let mut pending: Vec<u8> = Vec::new();
     let mut buffer = [0; 256];
     loop {
@@ -70,7 +72,7 @@ pub(super) async fn talk(mut stream: SerialStream, talkers: &mut [Talker], end: 
                     return;
                 };
                 pending.extend_from_slice(buffer.get(..count).unwrap_or_default());
-                for answer in answers(talkers, &mut pending, end) {
+                for answer in answers(talkers, &mut pending, frame) {
                     say(&mut stream, &answer);
                 }
             }
@@ -80,7 +82,7 @@ pub(super) async fn talk(mut stream: SerialStream, talkers: &mut [Talker], end: 
                     if let Turn::Alone { every, next } = &mut talker.turn && *next <= now {
                         // Turns that were missed stay missed.
                         *next = now + *every;
-                        say(&mut stream, &talker.frame(end));
+                        say(&mut stream, &talker.frame(frame));
                     }
                 }
             }
@@ -89,7 +91,7 @@ pub(super) async fn talk(mut stream: SerialStream, talkers: &mut [Talker], end: 
 }
 
 /// The answers to all requests that have come, in their order.
-fn answers(talkers: &[Talker], pending: &mut Vec<u8>, end: &[u8]) -> Vec<Vec<u8>> {
+fn answers(talkers: &[Talker], pending: &mut Vec<u8>, frame: &Frame) -> Vec<Vec<u8>> {
     let mut answers = Vec::new();
     loop {
         let found = talkers.iter().filter_map(|talker| match &talker.turn {
@@ -105,7 +107,7 @@ fn answers(talkers: &[Talker], pending: &mut Vec<u8>, end: &[u8]) -> Vec<Vec<u8>
             break;
         };
         pending.drain(..until);
-        answers.push(talker.frame(end));
+        answers.push(talker.frame(frame));
     }
     let surplus = pending.len().saturating_sub(PENDING);
     pending.drain(..surplus);

@@ -280,7 +280,7 @@ impl Bus {
 
     fn place(&self) -> String {
         match &self.access {
-            Access::Serial(line) => line.path.display().to_string(),
+            Access::Serial(line) => line.port.to_string(),
             Access::Server(dial) => dial.place(),
         }
     }

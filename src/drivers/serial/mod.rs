@@ -1,4 +1,4 @@
-//! Devices that send lines of text: scales, meters, weather stations. See `README.md` beside this file.
+//! Devices that send frames of text or bytes: scales, meters, weather stations. See `README.md` beside this file.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,17 @@ use tokio_serial::SerialStream;
 use tracing::debug;
 
 use self::frame::Frames;
-use super::{Driver, DriverError, Request, Span, port};
-use crate::address::Address;
-use crate::config::{Frame, SerialLine};
-use crate::point::{Device, Protocol, Raw, Reason, Sample};
+use super::port::Ports;
+use super::{Driver, DriverError, Request, Span};
+use crate::config::{Frame, SerialLine, Shape};
+use crate::point::{Decode, Device, Protocol, Raw, Sample};
 
+pub use self::frame::wrap;
+
+mod checksum;
+mod extract;
 mod frame;
+mod json;
 
 /// A line that was quiet for this long has nothing more to say about earlier requests: more than two
 /// characters at 300 baud, and the pause that USB adapters make between two packets (16 ms).
@@ -35,11 +40,16 @@ const SHOWN: usize = 60;
 #[derive(Debug)]
 pub struct Serial {
     line: SerialLine,
+    ports: Ports,
     port: Option<SerialStream>,
     frames: Frames,
+    /// How long the line is silent between two frames that only a silence parts.
+    gap: Duration,
+    /// When bytes came last, or the port was opened.
+    heard: Instant,
     /// An answer may still be on its way: a request had none, or its exchange was dropped.
     unanswered: bool,
-    /// Frames that matched no regex.
+    /// Frames that were none of the device's.
     skipped: u64,
 }
 
@@ -57,26 +67,48 @@ impl Serial {
     /// A driver for this line; it opens nothing yet.
     #[must_use]
     pub fn new(line: SerialLine, frame: Frame) -> Self {
-        Self { line, port: None, frames: Frames::new(frame.end), unanswered: true, skipped: 0 }
+        Self::among(Ports::default(), line, frame)
+    }
+
+    /// The same on a machine whose ports are listed elsewhere.
+    #[must_use]
+    pub fn among(ports: Ports, line: SerialLine, frame: Frame) -> Self {
+        let gap = match frame.shape {
+            Shape::Silence(gap) => gap,
+            _ => SILENCE,
+        };
+        Self {
+            line,
+            ports,
+            port: None,
+            frames: Frames::new(frame),
+            gap,
+            heard: Instant::now(),
+            unanswered: true,
+            skipped: 0,
+        }
     }
 
     fn port(&mut self) -> Result<&mut SerialStream, DriverError> {
-        let path = self.line.path.display();
-        self.port.as_mut().ok_or_else(|| DriverError::Lost(format!("{path}: the port is not open")))
+        let name = &self.line.port;
+        self.port.as_mut().ok_or_else(|| DriverError::Lost(format!("{name}: the port is not open")))
     }
 
     /// Closes the port and says why.
     fn lose(&mut self, why: &str) -> DriverError {
         self.port = None;
         self.frames.clear();
-        DriverError::Lost(format!("{}: {why}", self.line.path.display()))
+        DriverError::Lost(format!("adapter missing: {}: {why}", self.line.port))
     }
 
     /// What came; a read of 0 bytes is a port that is gone, and would be repeated for ever.
     fn arrived(&mut self, read: std::io::Result<usize>) -> Result<usize, DriverError> {
         match read {
             Ok(0) => Err(self.lose("the port is gone (unplugged?)")),
-            Ok(count) => Ok(count),
+            Ok(count) => {
+                self.heard = Instant::now();
+                Ok(count)
+            }
             Err(error) => Err(self.lose(&error.to_string())),
         }
     }
@@ -105,7 +137,7 @@ impl Serial {
         let now = Instant::now();
         // Half of the time is left for the answer.
         let end = now + deadline.saturating_duration_since(now) / 2;
-        let silence = SILENCE.min(end - now);
+        let silence = SILENCE.max(self.gap).min(end - now);
         let mut drained = Drained::Noise;
         if !self.unanswered {
             drained = self.drain(GLANCE, end).await?;
@@ -124,45 +156,52 @@ impl Serial {
 
     async fn send(&mut self, request: &[u8], deadline: Instant) -> Result<(), DriverError> {
         let port = self.port()?;
-        let sending = async {
-            port.write_all(request).await?;
-            port.flush().await
-        };
-        match timeout_at(deadline, sending).await {
+        // No flush: for a terminal that is tcdrain(3), which blocks the loop until the last bit has left.
+        match timeout_at(deadline, port.write_all(request)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.lose(&error.to_string())),
             Err(_) => Err(DriverError::Timeout),
         }
     }
 
-    /// Waits for a frame that matches.
+    /// Waits for a frame that is the device's.
     async fn receive(
         &mut self,
         request: &Request,
-        regex: &regex::Regex,
+        decode: &Decode,
+        is_asked: bool,
         deadline: Instant,
     ) -> Result<Vec<Sample>, DriverError> {
         let mut buffer = [0; 1024];
         let mut foreign: Option<Vec<u8>> = None;
         // Looked at each time: a read that is always ready would keep the timer from being asked.
         while Instant::now() < deadline {
-            let Ok(read) = timeout_at(deadline, self.port()?.read(&mut buffer)).await else {
-                break;
+            let waits_for_silence = self.frames.needs_silence() && self.frames.is_amid();
+            let until = if waits_for_silence { deadline.min(self.heard + self.gap) } else { deadline };
+            let (too_long, damaged) = (self.frames.too_long, self.frames.damaged);
+            let frames = match timeout_at(until, self.port()?.read(&mut buffer)).await {
+                Ok(read) => {
+                    let count = self.arrived(read)?;
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    foreign.get_or_insert_with(|| bytes.to_vec());
+                    self.frames.push(bytes)
+                }
+                Err(_) if until < deadline => self.frames.silence(),
+                Err(_) => break,
             };
-            let count = self.arrived(read)?;
-            let bytes = buffer.get(..count).unwrap_or_default();
-            foreign.get_or_insert_with(|| bytes.to_vec());
-            let too_long = self.frames.too_long;
-            for frame in self.frames.push(bytes) {
-                if let Some(samples) = samples(request, regex, &frame) {
+            // Bytes behind an answer whose end only they could tell: it may be part of something else.
+            let is_doubtful = is_asked && self.frames.is_blind() && self.frames.is_amid();
+            for frame in frames {
+                if let Some(samples) = extract::samples(request, decode, &frame).filter(|_| !is_doubtful) {
                     return Ok(samples);
                 }
                 self.skipped += 1;
                 debug!(device = %request.device.id, skipped = self.skipped, frame = %shown(&frame), "a frame does not match");
                 foreign = Some(frame);
             }
-            if self.frames.too_long > too_long {
-                debug!(device = %request.device.id, too_long = self.frames.too_long, "a frame is too long");
+            if (self.frames.too_long, self.frames.damaged) != (too_long, damaged) {
+                let Frames { too_long, damaged, .. } = self.frames;
+                debug!(device = %request.device.id, too_long, damaged, "what came is no frame");
             }
         }
         Err(match foreign {
@@ -182,26 +221,12 @@ fn shown(frame: &[u8]) -> String {
     format!("{short:?}{more}")
 }
 
-/// One sample for each point, cut out by the group of its address; `None` when the frame does not match.
-fn samples(request: &Request, regex: &regex::Regex, frame: &[u8]) -> Option<Vec<Sample>> {
-    let captures = regex.captures(std::str::from_utf8(frame).ok()?)?;
-    let sample = |index: &usize| {
-        let group = match request.device.points.get(*index).map(|point| &point.address) {
-            Some(Address::Name(name)) => captures.name(name),
-            _ => None,
-        };
-        // A group in an optional part of the regex may have taken no part in the match.
-        let raw = group.map(|text| Raw::Text(text.as_str().to_owned()));
-        Sample { point: *index, raw: raw.ok_or(Reason::Malformed) }
-    };
-    Some(request.points.iter().map(sample).collect())
-}
-
 #[async_trait(?Send)]
 impl Driver for Serial {
     async fn open(&mut self, _deadline: Instant) -> Result<(), DriverError> {
         self.port = None;
-        self.port = Some(port::open(&self.line)?);
+        self.port = Some(self.ports.open(&self.line)?);
+        self.heard = Instant::now();
         // Whoever had the port before may have asked, and a device that talks by itself is amid a frame.
         self.unanswered = true;
         self.frames.skip();
@@ -218,7 +243,7 @@ impl Driver for Serial {
     async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError> {
         let device = request.device.clone();
         let Protocol::Text { request: ask, decode } = &device.protocol else {
-            return Err(DriverError::Malformed(format!("{} is no serial text device", device.id)));
+            return Err(DriverError::Malformed(format!("{} is no device of a serial line", device.id)));
         };
         if let Some(ask) = ask {
             self.settle(deadline).await?;
@@ -231,8 +256,12 @@ impl Driver for Serial {
                 // What is there and what comes next may not be neighbours.
                 Drained::Silence(_) | Drained::Noise => self.frames.skip(),
             }
+            // Nobody looked when what lay here came. If nothing did, it is silent since the last byte was read.
+            if self.frames.needs_silence() {
+                self.frames.skip();
+            }
         }
-        let samples = self.receive(request, decode, deadline).await?;
+        let samples = self.receive(request, decode, ask.is_some(), deadline).await?;
         self.unanswered = false;
         Ok(samples)
     }

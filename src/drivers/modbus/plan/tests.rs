@@ -5,15 +5,14 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Framing, Parity, SerialLine};
+use crate::config::{Framing, SerialLine};
 use crate::drivers::Kept;
 use crate::drivers::modbus::tests::{device, point};
 use crate::point::Kind;
 
 /// 9600 baud, 8N1: a request without data takes as long as (13 + 7 characters + 5 ms) about 12 registers.
 fn bus() -> Planner {
-    let line =
-        SerialLine { path: "bus".into(), baud_rate: 9600, parity: Parity::None, data_bits: 8, stop_bits: 1 };
+    let line = SerialLine::at("bus");
     Planner::new(Cost::line(&line, Framing::Rtu))
 }
 
