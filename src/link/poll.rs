@@ -36,6 +36,8 @@ pub(super) struct Poll {
     readings: Vec<Reading>,
     failures: u32,
     answered: bool,
+    /// How the link was lost.
+    lost: Option<String>,
     clock: Clock,
     /// The first answer.
     at: Option<Moment>,
@@ -58,6 +60,7 @@ impl Poll {
             readings,
             failures: 0,
             answered: false,
+            lost: None,
             clock,
             at: None,
             begun: Instant::now(),
@@ -130,6 +133,7 @@ impl Poll {
                         self.failures += 1;
                     }
                     DriverError::Lost(_) => {
+                        self.lost = Some(error.to_string());
                         self.skip(reason);
                         return Err(error);
                     }
@@ -184,7 +188,7 @@ impl Poll {
             self.readings.iter().find_map(|reading| Some((reading.point, reading.value.as_ref().err()?)));
         let (state, reason) = match bad {
             None => (State::Online, None),
-            Some((_, reason)) if !self.answered => (State::Offline, Some(reason.to_string())),
+            Some((_, reason)) if !self.answered => (State::Offline, Some(self.silence(*reason))),
             Some((point, reason)) => {
                 let point = self.device.points.get(point).map(|point| point.id.as_str()).unwrap_or_default();
                 (State::Degraded, Some(format!("{point}: {reason}")))
@@ -196,6 +200,15 @@ impl Poll {
     /// Leaves what has to be published; `is_whole` leaves all.
     pub(super) fn keep_changes(&mut self, published: &mut Published, is_whole: bool) {
         published.keep_changes(&self.device, &mut self.readings, self.begun, is_whole);
+    }
+
+    /// Why nothing came: the adapter, if the driver says so, or the device.
+    fn silence(&self, reason: Reason) -> String {
+        match &self.lost {
+            Some(lost) => lost.clone(),
+            None if reason == Reason::Timeout => format!("device silent: {reason}"),
+            None => reason.to_string(),
+        }
     }
 
     /// The records: one of all readings, or one of each. None where there are no readings.
