@@ -422,6 +422,8 @@ fn a_gateway_reads_every_sample_that_is_simulated() {
             continue;
         }
         let text = fs::read_to_string(&sample).unwrap().replace("enabled = false\n", "");
+        // A pseudo terminal turns no line.
+        let text: String = text.split_inclusive('\n').filter(|line| !line.starts_with("rs485 =")).collect();
         let main = folder.path().join("fieldgate.toml");
         let head = format!(
             "[gateway]\nid = \"{id}\"\n[web]\nlisten = \"off\"\n[buffer]\npath = \"{}/buffer.db\"\n[mqtt]\nurl = \"{}\"\n",
