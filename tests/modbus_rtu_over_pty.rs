@@ -99,6 +99,22 @@ async fn a_cancelled_exchange_leaves_nothing_to_be_believed() {
     }
 }
 
+/// Coils from 0x300 on: their request has the very form of their answer.
+#[tokio::test]
+async fn a_request_that_comes_back_is_no_answer() {
+    const FIRST: u16 = 0x300;
+    let mut peer = Peer::start("rtu_fake.py", &[]);
+    peer.tell("mode 1 hears");
+    let mut driver = open(&peer).await;
+    for count in [17, 20, 24] {
+        let coils: Vec<_> = (FIRST..FIRST + count).map(|number| (Area::Coil, number, Kind::Bool)).collect();
+        let raws = poll(&mut driver, &device(1, &coils), soon()).await.unwrap();
+        let expected: Vec<Raw> = (FIRST..FIRST + count).map(|number| Raw::Bit(number % 3 == 0)).collect();
+        assert_eq!(raws, expected, "{count} coils");
+    }
+    assert!(driver.counters().unwrap().skipped > 0, "nothing came back");
+}
+
 #[tokio::test]
 async fn answers_of_the_wrong_size_or_echo_are_malformed() {
     let mut peer = Peer::start("rtu_fake.py", &[]);

@@ -14,6 +14,7 @@ Lines on standard input, each answered by `ok` or what it asks for:
     mode UNIT short | long          a register (or byte of bits) too few or too many, CRC good
     mode UNIT cut                   the end of the answer is missing
     mode UNIT echo                  confirms writes for the next place
+    mode UNIT hears                 on a line that hears itself: the request comes back before the answer (RTU)
     mode UNIT garbage               noise before and after the answer
     mode UNIT crc                   a CRC or LRC that is wrong
     mode UNIT drip                  one byte at a time
@@ -102,6 +103,8 @@ def answer(line, frame):
     if mode[0] == "late" and random.random() < float(mode[1]):
         late += 1
         time.sleep(random.uniform(float(mode[2]), float(mode[3])))
+    if mode[0] == "hears":
+        line.write(frame)
     data = body(frame, mode)
     check = lrc(data) if ASCII else crc(data)
     if mode[0] == "crc":

@@ -40,6 +40,11 @@ impl Asked {
         !self.head.is_empty() && frame.get(..self.head.len()) == Some(self.head.as_slice())
     }
 
+    /// The request itself came back.
+    pub(super) fn is_request(&self, frame: &[u8]) -> bool {
+        self.is_echoed(frame) && frame.len() == self.head.len() + 2
+    }
+
     /// How much of a request its confirmation repeats (Modbus Application Protocol V1.1b3, 6.5 to 6.16).
     pub(super) fn head_of(request: &[u8]) -> Vec<u8> {
         let length = if request.get(1) == Some(&22) { 8 } else { 6 };
