@@ -41,6 +41,11 @@ pub(super) struct Denials {
 }
 
 impl Denials {
+    /// The broker denies nothing, and did not lately.
+    pub(super) fn is_idle(&self) -> bool {
+        self.topics.is_empty() && self.earlier.is_empty() && self.barred.is_empty()
+    }
+
     /// How many records wait.
     pub(super) fn waiting(&self) -> usize {
         self.topics.values().map(|denied| denied.waiting.len()).sum()
