@@ -69,7 +69,8 @@ impl Plant {
 
     /// Waits for every weighing of `wanted`, and for every number that is missing to be told as lost.
     fn wait_all(&self, wanted: &BTreeSet<u64>) -> Vec<Message> {
-        self.watcher.wait("every weighing", LIMIT, |messages| {
+        // Thousands of records are looked through again with each that comes.
+        self.watcher.wait("every weighing", LIMIT * 4, |messages| {
             let records = Records::of(messages);
             let weighings = records.weighings();
             let is_told = |run: &u64| {
