@@ -175,7 +175,10 @@ fn every_wrong_broker_is_refused_in_its_own_words_and_tried_again_slowly() {
     }
     for running in &mut all {
         let id = &running.id;
-        let connections = running.recorder.wait(2, SLOW_LIMIT);
+        running.gateway.process().wait(&format!("{id}: the second try"), SLOW_LIMIT, |lines| {
+            (lines.iter().filter(|line| line.contains("no broker")).count() > 1).then_some(())
+        });
+        let connections = running.recorder.wait(2, LIMIT);
         let waited = connections[1].at - connections[0].at;
         assert!(waited >= REFUSED_WAIT, "{id}: tried again after {waited:?}");
         for connection in &connections {
