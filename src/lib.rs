@@ -32,6 +32,10 @@
 //! | protocols | [`drivers`] |
 //! | words | [`record`], [`decode`], [`session`], [`config`], [`counters`], [`command`], [`strict`], [`point`], [`kind`], [`address`], [`clock`] |
 
+// What the unit tests share with those in tests/ calls this crate by its name.
+#[cfg(test)]
+extern crate self as fieldgate;
+
 pub mod cli;
 pub mod gateway;
 

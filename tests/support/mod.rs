@@ -19,6 +19,7 @@ pub mod count;
 pub mod counted;
 pub mod cut;
 pub mod disk;
+pub mod fault;
 pub mod frames;
 mod gateway;
 pub mod ledger;

@@ -30,6 +30,9 @@ pub(super) enum Access {
     Serial(SerialLine),
     /// Behind a serial server.
     Server(Dial),
+    /// At a pipe in memory, with the timing of this line.
+    #[cfg(test)]
+    Memory(SerialLine, super::dial::Others),
 }
 
 /// A link to the units of a bus.
@@ -58,6 +61,8 @@ impl Bus {
         let timing = match &access {
             Access::Serial(line) => Some(line),
             Access::Server(_) => None,
+            #[cfg(test)]
+            Access::Memory(line, _) => Some(line),
         };
         Self {
             line: Line::new(Port::new(codec, timing)),
@@ -80,6 +85,8 @@ impl Bus {
         match &self.access {
             Access::Serial(_) => None,
             Access::Server(dial) => dial.backup(),
+            #[cfg(test)]
+            Access::Memory(..) => None,
         }
     }
 
@@ -88,7 +95,9 @@ impl Bus {
         self.close();
         let carrier = match &mut self.access {
             Access::Serial(line) => Carrier::Terminal(port::open(line)?),
-            Access::Server(dial) => Carrier::Connection(dial.connect(deadline).await?),
+            Access::Server(dial) => dial.connect(deadline).await?,
+            #[cfg(test)]
+            Access::Memory(_, others) => super::dial::pipe(others)?,
         };
         self.line.port().attach(Some(carrier));
         self.pace.open();
@@ -282,6 +291,8 @@ impl Bus {
         match &self.access {
             Access::Serial(line) => line.port.to_string(),
             Access::Server(dial) => dial.place(),
+            #[cfg(test)]
+            Access::Memory(..) => "memory".to_owned(),
         }
     }
 }

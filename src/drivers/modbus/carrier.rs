@@ -1,4 +1,4 @@
-//! What carries the frames of a bus: a terminal, or a TCP connection to a serial server.
+//! What carries frames: a terminal, or a TCP connection to a server or serial server.
 
 use std::io;
 use std::pin::Pin;
@@ -13,8 +13,11 @@ use tokio_serial::SerialStream;
 pub(super) enum Carrier {
     /// A terminal.
     Terminal(SerialStream),
-    /// A connection to a serial server.
+    /// A connection to a server.
     Connection(TcpStream),
+    /// A pipe in memory, for tests whose time stands still while they wait.
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
 }
 
 impl Carrier {
@@ -23,6 +26,15 @@ impl Carrier {
         match self {
             Self::Terminal(terminal) => terminal.try_read(out),
             Self::Connection(connection) => connection.try_read(out),
+            #[cfg(test)]
+            Self::Memory(pipe) => {
+                let mut buffer = ReadBuf::new(out);
+                let mut cx = Context::from_waker(std::task::Waker::noop());
+                match Pin::new(pipe).poll_read(&mut cx, &mut buffer) {
+                    Poll::Ready(result) => result.map(|()| buffer.filled().len()),
+                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            }
         }
     }
 
@@ -30,6 +42,8 @@ impl Carrier {
         match self {
             Self::Terminal(terminal) => Pin::new(terminal).poll_read(cx, out),
             Self::Connection(connection) => Pin::new(connection).poll_read(cx, out),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_read(cx, out),
         }
     }
 
@@ -37,6 +51,8 @@ impl Carrier {
         match self {
             Self::Terminal(terminal) => Pin::new(terminal).poll_write(cx, bytes),
             Self::Connection(connection) => Pin::new(connection).poll_write(cx, bytes),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_write(cx, bytes),
         }
     }
 
@@ -45,6 +61,8 @@ impl Carrier {
         let why = match self {
             Self::Terminal(_) => "the port hung up",
             Self::Connection(_) => "the other side closed the connection",
+            #[cfg(test)]
+            Self::Memory(_) => "the pipe ended",
         };
         io::Error::new(io::ErrorKind::BrokenPipe, why)
     }

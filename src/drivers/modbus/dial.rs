@@ -3,6 +3,7 @@
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::carrier::Carrier;
 use crate::drivers::DriverError;
 
 /// The addresses of a link.
@@ -11,12 +12,39 @@ pub(super) struct Dial {
     first: (String, u16),
     backup: Option<(String, u16)>,
     is_on_backup: bool,
+    /// Gets the other ends of the pipes that tests have for connections.
+    #[cfg(test)]
+    others: Option<Others>,
+}
+
+/// Takes the other ends of pipes.
+#[cfg(test)]
+pub(super) type Others = tokio::sync::mpsc::UnboundedSender<tokio::io::DuplexStream>;
+
+/// A pipe whose other end goes there.
+#[cfg(test)]
+pub(super) fn pipe(others: &Others) -> Result<Carrier, DriverError> {
+    let (ours, theirs) = tokio::io::duplex(4096);
+    others.send(theirs).map_err(|_| DriverError::Lost("nobody takes pipes any more".to_owned()))?;
+    Ok(Carrier::Memory(ours))
 }
 
 impl Dial {
     /// Host and port of the server, and of the one that takes over.
     pub(super) fn new(first: (String, u16), backup: Option<(String, u16)>) -> Self {
-        Self { first, backup, is_on_backup: false }
+        Self {
+            first,
+            backup,
+            is_on_backup: false,
+            #[cfg(test)]
+            others: None,
+        }
+    }
+
+    /// Connects by pipes in memory.
+    #[cfg(test)]
+    pub(super) fn in_memory(others: Others) -> Self {
+        Self { others: Some(others), ..Self::new(("memory".to_owned(), 0), None) }
     }
 
     /// Where the last connection leads, or the next will be tried.
@@ -31,7 +59,11 @@ impl Dial {
     }
 
     /// Connects to the first that takes the connection; always begins with the first.
-    pub(super) async fn connect(&mut self, deadline: Instant) -> Result<TcpStream, DriverError> {
+    pub(super) async fn connect(&mut self, deadline: Instant) -> Result<Carrier, DriverError> {
+        #[cfg(test)]
+        if let Some(others) = &self.others {
+            return pipe(others);
+        }
         let Some(backup) = &self.backup else {
             return connect(&self.first, deadline).await;
         };
@@ -59,7 +91,7 @@ impl Dial {
     }
 }
 
-async fn connect((host, port): &(String, u16), deadline: Instant) -> Result<TcpStream, DriverError> {
+async fn connect((host, port): &(String, u16), deadline: Instant) -> Result<Carrier, DriverError> {
     let lost =
         |why: &dyn std::fmt::Display| DriverError::Lost(format!("cannot connect to {host}:{port}: {why}"));
     let stream = match timeout_at(deadline, TcpStream::connect((host.as_str(), *port))).await {
@@ -69,5 +101,5 @@ async fn connect((host, port): &(String, u16), deadline: Instant) -> Result<TcpS
     };
     // A request is one small packet that somebody waits for.
     stream.set_nodelay(true).map_err(|error| lost(&error))?;
-    Ok(stream)
+    Ok(Carrier::Connection(stream))
 }

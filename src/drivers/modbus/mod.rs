@@ -21,6 +21,8 @@ mod carrier;
 mod codec;
 mod cost;
 mod dial;
+#[cfg(test)]
+mod faults;
 mod frame;
 mod line;
 mod pace;
