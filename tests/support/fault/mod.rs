@@ -8,6 +8,7 @@
 
 pub mod harm;
 pub mod proxy;
+pub mod real;
 pub mod trial;
 pub mod unit;
 pub mod wire;

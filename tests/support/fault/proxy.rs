@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Shared;
 use super::harm::{Case, Step};
@@ -58,10 +58,13 @@ impl Proxy {
 
     /// One request and its answer.
     async fn carry(&mut self, gateway: &mut End) -> Result<(), Over> {
+        let has_waited = !self.kept.is_empty();
         let request = self.request(gateway).await?;
+        let begun = Instant::now();
         let answer = self.ask(&request).await?;
         self.look(gateway).await;
-        let is_fresh = self.kept.is_empty();
+        let patience = self.faults.lock().times.patience;
+        let is_fresh = !has_waited && self.kept.is_empty() && begun.elapsed() < patience / 2;
         let case = Case {
             wire: self.wire,
             is_connection: self.is_connection,

@@ -20,7 +20,7 @@ const READS: [(u8, u16); 8] = [(3, 125), (3, 125), (4, 125), (3, 60), (4, 60), (
 const STARTS: [u16; 6] = [0, 7, 0x100, 0x300, 0x301, 0x500];
 
 /// Units asked.
-const UNITS: [u8; 3] = [1, 2, 5];
+const UNITS: [u8; 3] = [1, 2, 3];
 
 /// One of so many requests is a write.
 const WRITES: usize = 20;
@@ -176,6 +176,11 @@ impl Target {
         let Self { unit, function, .. } = self;
         (!is_right).then(|| format!("unit {unit} function {function} place {place:#x}: {raw:x?}"))
     }
+}
+
+/// What a device of others has to have for a trial, for `tests/peers/modbus_device.py`.
+pub fn described() -> serde_json::Value {
+    unit::described(3, &[0, 0x100, 0x300, 0x500], 0xA0)
 }
 
 fn targets(patience: Duration) -> Vec<Target> {

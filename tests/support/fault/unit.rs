@@ -1,5 +1,6 @@
 //! Units whose every register says its unit, its table and its address.
 
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::wire::{Message, Wire};
@@ -17,6 +18,22 @@ pub fn word(unit: u8, function: u8, place: u16) -> u16 {
 pub fn bit(unit: u8, place: u16) -> bool {
     let mixed = (u32::from(place) * 8 + u32::from(unit)).wrapping_mul(0x9E37_79B1);
     (mixed ^ (mixed >> 15)) & 0x1000 != 0
+}
+
+/// Units from 1 on for `tests/peers/modbus_device.py` that hold the same at these places, so many at each.
+pub fn described(units: u8, starts: &[u16], count: u16) -> Value {
+    let table = |hold: &dyn Fn(u16) -> Value| -> Value {
+        let block = |start: u16| (start..start + count).map(hold).collect();
+        starts.iter().map(|start| (start.to_string(), Value::Array(block(*start)))).collect()
+    };
+    let unit = |unit: u8| {
+        json!({
+            "coil": table(&|place| bit(unit, place).into()),
+            "holding": table(&|place| word(unit, 3, place).into()),
+            "input": table(&|place| word(unit, 4, place).into()),
+        })
+    };
+    (1..=units).map(|number| (number.to_string(), unit(number))).collect()
 }
 
 /// The right answer. Writes are confirmed if they say what the place holds anyway, else refused.
