@@ -19,13 +19,13 @@ use fieldgate::decode::{decode, encode};
 use fieldgate::drivers::modbus::{Modbus, Settings};
 use fieldgate::drivers::{Driver, DriverError};
 use fieldgate::point::{Device, Kind, Order, Point, Protocol, Raw, Reads, Value};
+use peers::matrix::{self, TYPES, agree};
 use peers::{Peer, device, driver, settings, soon, within};
 use tokio::time::Instant;
 
 const TRANSPORTS: [&str; 5] = ["tcp", "rtu", "rtu-tcp", "ascii", "ascii-tcp"];
 
-const ORDERS: [(&str, Order); 4] =
-    [("ABCD", Order::Abcd), ("CDAB", Order::Cdab), ("BADC", Order::Badc), ("DCBA", Order::Dcba)];
+const ORDERS: [Order; 4] = [Order::Abcd, Order::Cdab, Order::Badc, Order::Dcba];
 
 /// What stands around a value, to see that it stays.
 const AROUND: u16 = 0xA5A5;
@@ -80,11 +80,14 @@ fn one(unit: u8, number: u16, kind: Kind, change: impl FnOnce(&mut Point)) -> Ar
     changed(&device(unit, &[(Area::Holding, number, kind)]), |device| change(&mut device.points[0]))
 }
 
-fn kinds() -> Vec<(String, Kind)> {
-    let numbers = Kind::NAMES.iter().filter(|name| **name != "bool");
-    let mut kinds: Vec<_> = numbers.map(|name| ((*name).to_owned(), Kind::parse(name, 0).unwrap())).collect();
-    kinds.extend([5_u16, 16].map(|length| (format!("string{length}"), Kind::String { length })));
-    kinds
+fn kinds() -> impl Iterator<Item = (&'static str, Kind)> {
+    TYPES.into_iter().map(|name| {
+        let kind = match name.strip_prefix("string") {
+            Some(length) => Kind::String { length: length.parse().unwrap() },
+            None => Kind::parse(name, 0).unwrap(),
+        };
+        (name, kind)
+    })
 }
 
 /// The value that the peer shows as this text.
@@ -96,26 +99,17 @@ fn value(kind: Kind, text: &str) -> Value {
     }
 }
 
-/// Two texts of one value: floats are compared as the numbers they are.
-fn agree(kind: Kind, ours: &str, theirs: &str) -> bool {
-    match kind {
-        Kind::F32 => ours.parse::<f32>().unwrap().to_bits() == theirs.parse::<f32>().unwrap().to_bits(),
-        Kind::F64 => ours.parse::<f64>().unwrap().to_bits() == theirs.parse::<f64>().unwrap().to_bits(),
-        _ => ours.trim_matches('"') == theirs,
-    }
-}
-
 async fn every_type_and_order(transport: &str) {
     let mut bench = Bench::start(transport, &[]).await;
     for (name, kind) in kinds() {
-        for (order_name, order) in ORDERS {
+        for (order_name, order) in matrix::ORDERS.into_iter().zip(ORDERS) {
             let device = one(2, 100, kind, |point| point.order = order);
             let what = format!("{transport} {name} {order_name}");
             for _ in 0..2 {
                 let theirs = bench.peer.tell(&format!("roll {name}"));
                 assert_eq!(bench.peer.tell(&format!("put 2 100 {name} {order_name} {theirs}")), "ok");
                 let ours = bench.read(&device).await.to_string();
-                assert!(agree(kind, &ours, &theirs), "{what}: read {ours}, the peer has {theirs}");
+                assert!(agree(name, &ours, &theirs), "{what}: read {ours}, the peer has {theirs}");
 
                 let count = usize::from(kind.registers());
                 bench.set(2, 99, &vec![AROUND; count + 2]);
@@ -123,9 +117,9 @@ async fn every_type_and_order(transport: &str) {
                 let raw = bench.write(&device, &value(kind, &theirs)).await;
                 let raw = raw.unwrap_or_else(|error| panic!("{what}: {error}"));
                 let told = decode(&device.points[0], &raw).unwrap().to_string();
-                assert!(agree(kind, &told, &theirs), "{what}: wrote {theirs}, told {told}");
+                assert!(agree(name, &told, &theirs), "{what}: wrote {theirs}, told {told}");
                 let kept = bench.peer.tell(&format!("take 2 100 {name} {order_name}"));
-                assert!(agree(kind, &kept, &theirs), "{what}: wrote {theirs}, the peer has {kept}");
+                assert!(agree(name, &kept, &theirs), "{what}: wrote {theirs}, the peer has {kept}");
                 let words = bench.words(2, 99, u16::try_from(count + 2).unwrap());
                 assert_eq!((words[0], words[count + 1]), (AROUND, AROUND), "{what}: {words:x?}");
                 if matches!(kind, Kind::I8 | Kind::U8) {
@@ -176,8 +170,8 @@ async fn the_units_of_one_link_are_told_apart() {
         let coil = device(2, &[(Area::Coil, 7, Kind::Bool)]);
         bench.write(&coil, &Value::Bool(true)).await.unwrap();
         assert_eq!(bench.read(&coil).await, Value::Bool(true), "{transport}");
-        assert_eq!(bench.peer.tell("coils 2 6 3"), "0 1 0", "{transport}");
-        assert_eq!(bench.peer.tell("coils 1 6 3"), "0 0 0", "{transport}");
+        assert_eq!(bench.peer.tell("words 2 coil:6 3"), "0 1 0", "{transport}");
+        assert_eq!(bench.peer.tell("words 1 coil:6 3"), "0 0 0", "{transport}");
     }
 }
 
@@ -315,7 +309,11 @@ async fn a_broadcast_reaches_every_unit_and_nothing_is_awaited() {
             let after = one(unit, 50, Kind::U16, |_| {});
             assert_eq!(bench.read(&after).await, Value::Int(4711), "{transport} unit {unit}");
             assert_eq!(bench.words(unit, 50, 6), [4711, 0, 1, 2, 0, 0xA577], "{transport} unit {unit}");
-            assert_eq!(bench.peer.tell(&format!("coils {unit} 2 3")), "0 1 0", "{transport} unit {unit}");
+            assert_eq!(
+                bench.peer.tell(&format!("words {unit} coil:2 3")),
+                "0 1 0",
+                "{transport} unit {unit}"
+            );
         }
         let seen = bench.seen();
         assert_eq!(

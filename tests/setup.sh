@@ -37,6 +37,8 @@ missing_packages() {
         # A Debian python3 comes without the means to make a venv.
         python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
         has systemd-analyze || echo systemd
+        # A Modbus peer in C, that Python loads.
+        python3 -c 'import ctypes; ctypes.CDLL("libmodbus.so.5")' 2>/dev/null || echo libmodbus5
         has node || echo nodejs
         has npm || echo npm
     fi
