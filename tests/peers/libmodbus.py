@@ -4,7 +4,9 @@ import ctypes
 from ctypes import POINTER, c_char, c_char_p, c_float, c_int, c_uint8, c_uint16, c_uint32, c_void_p
 
 LONGEST = 260  # MODBUS_MAX_ADU_LENGTH
-ORDERS = ("abcd", "cdab", "badc", "dcba")
+NAMES = ("abcd", "cdab", "badc", "dcba")
+# 123456.0 as a device sends it in each order: the bytes 47 F1 20 00, moved.
+SENT = {"ABCD": (0x47F1, 0x2000), "CDAB": (0x2000, 0x47F1), "BADC": (0xF147, 0x0020), "DCBA": (0x0020, 0xF147)}
 
 
 class Mapping(ctypes.Structure):
@@ -46,13 +48,17 @@ def signatures():
     yield "write_registers", c_int, [context, c_int, c_int, words]
     yield "mask_write_register", c_int, [context, c_int, c_uint16, c_uint16]
     yield "write_and_read_registers", c_int, [context, c_int, c_int, words, c_int, c_int, words]
-    for order in ORDERS:
-        yield f"get_float_{order}", c_float, [words]
-        yield f"set_float_{order}", None, [c_float, words]
+    for name in NAMES:
+        yield f"get_float_{name}", c_float, [words]
+        yield f"set_float_{name}", None, [c_float, words]
 
 
 class Library:
-    """The library; what it returns as an error becomes an OSError in its own words."""
+    """The library; what it returns as an error becomes an OSError in its own words.
+
+    `float_of` and `words_of` are its functions for floats, by the order that they are for. Their own names do not say
+    that: they changed their meaning between versions, and in some what was written as `abcd` is not read as `abcd`.
+    """
 
     def __init__(self):
         library = ctypes.CDLL("libmodbus.so.5", use_errno=True)
@@ -60,6 +66,16 @@ class Library:
             function = getattr(library, f"modbus_{name}")
             function.restype, function.argtypes = result, arguments
             setattr(self, name, self.checked(function) if result is c_int else function)
+        self.float_of, self.words_of = {}, {}
+        for order, sent in SENT.items():
+            for name in NAMES:
+                read, write = getattr(self, f"get_float_{name}"), getattr(self, f"set_float_{name}")
+                words = (c_uint16 * 2)(*sent)
+                if read(words) == 123456.0:
+                    self.float_of[order] = read
+                write(123456.0, words)
+                if tuple(words) == sent:
+                    self.words_of[order] = write
 
     def checked(self, function):
         def call(*arguments):

@@ -5,9 +5,8 @@
 REQUESTS is a JSON list, by the names of the library's own functions without `modbus_`:
 
     ["read_registers", START, COUNT]            also read_input_registers, read_bits, read_input_bits: the values
-    ["float", ORDER, START]                     two holding registers by get_float_ORDER
-    ["input-float", ORDER, START]               two input registers the same
-    ["write-float", ORDER, START, VALUE]        set_float_ORDER and write_registers
+    ["value", AREA, START, TYPE, ORDER]         a value, f32 by the library's get_float_*, others by packing.py
+    ["put", START, TYPE, ORDER, VALUE]          writes a value, f32 by its set_float_*: true
     ["write_register", START, WORD]             also write_bit: true
     ["write_registers", START, WORDS]           also write_bits: true
     ["mask_write_register", START, AND, OR]     true
@@ -16,11 +15,14 @@ REQUESTS is a JSON list, by the names of the library's own functions without `mo
 Prints one JSON list of the answers; what failed is `{"error": TEXT}`.
 """
 
+import errno
 import json
 import sys
+import time
 from ctypes import c_uint8, c_uint16
 
 from libmodbus import Library
+from packing import owned, pack, unpack
 
 library = Library()
 
@@ -32,15 +34,21 @@ def read(context, function, start, count):
 
 
 def ask(context, action, *rest):
-    if action.endswith("write-float"):
-        order, start, value = rest
-        words = (c_uint16 * 2)()
-        getattr(library, f"set_float_{order}")(value, words)
-        return library.write_registers(context, start, 2, words) == 2
-    if action.endswith("float"):
-        order, start = rest
-        words = read(context, "read_input_registers" if "input" in action else "read_registers", start, 2)
-        return getattr(library, f"get_float_{order}")((c_uint16 * 2)(*words))
+    if action == "put":
+        start, kind, order, value = rest
+        words = pack(kind, order, value)
+        if kind == "f32":
+            made = (c_uint16 * 2)()
+            library.words_of[order](value, made)
+            words = list(made)
+        return ask(context, "write_registers", start, words)
+    if action == "value":
+        area, start, kind, order = rest
+        function = "read_registers" if area == "holding" else "read_input_registers"
+        words = read(context, function, start, len(owned(kind, order)))
+        if kind == "f32":
+            return library.float_of[order]((c_uint16 * 2)(*words))
+        return unpack(kind, order, words)
     if action.startswith("read"):
         return read(context, action, *rest)
     if action in ("write_bits", "write_registers"):
@@ -55,12 +63,24 @@ def ask(context, action, *rest):
     return getattr(library, action)(context, *rest) == 1
 
 
+def connect(context):
+    """A port that another program has just closed may stay locked for a moment."""
+    for _ in range(100):
+        try:
+            return library.connect(context)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            time.sleep(0.2)
+    sys.exit("the port stays locked")
+
+
 def main():
     where, unit, requests = sys.argv[1:]
     context = library.context(where, int(unit))
     # Nothing here is meant to stay unanswered: only a hang takes that long.
     library.set_response_timeout(context, 20, 0)
-    library.connect(context)
+    connect(context)
     answers = []
     for request in json.loads(requests):
         try:

@@ -4,8 +4,10 @@
 
 REQUESTS is a JSON list of `[UNIT, "read", AREA, START, COUNT]`, `[UNIT, "write", AREA, START, VALUE]`, where one
 value is written by function 5 or 6, a list by 15 or 16, `[UNIT, "mask", "holding", START, [AND, OR]]` (22) and
-`[UNIT, "both", "holding", START, VALUES]` (23: written, then read). Prints one JSON list: for each request the values read, true for
-a write, `{"exception": N}`, or `{"silent": true}` when nobody answered.
+`[UNIT, "both", "holding", START, VALUES]` (23: written, then read). `[UNIT, "value", AREA, START, [TYPE, ORDER]]` reads one
+value, by pymodbus' own conversion where it has one and else by packing.py, `[UNIT, "put", "holding", START, [TYPE, ORDER,
+VALUE]]` writes it the same way. Prints one JSON list: for each request what was read, true for a write,
+`{"exception": N}`, or `{"silent": true}` when nobody answered.
 """
 
 import json
@@ -15,6 +17,8 @@ import sys
 from pymodbus import FramerType
 from pymodbus.client import ModbusSerialClient, ModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
+
+from packing import owned, pack, unpack
 
 SILENCE = 2  # seconds; only requests that nobody answers take them
 
@@ -29,7 +33,25 @@ def connect(how, where):
     return ModbusTcpClient(host, port=int(port), **more)
 
 
+def conversion(client, kind, order):
+    """pymodbus' own name and word order for a type: it knows no swapped bytes."""
+    name = {"i": "INT", "u": "UINT", "f": "FLOAT"}.get(kind[0], "") + kind[1:]
+    if order in ("ABCD", "CDAB") and name in client.DATATYPE.__members__:
+        return client.DATATYPE[name], "big" if order == "ABCD" else "little"
+    return None
+
+
 def ask(client, unit, action, area, start, argument):
+    if action == "put":
+        kind, order, value = argument
+        own = conversion(client, kind, order)
+        words = client.convert_to_registers(value, *own) if own else pack(kind, order, value)
+        return ask(client, unit, "write", area, start, words)
+    if action == "value":
+        kind, order = argument
+        own = conversion(client, kind, order)
+        words = ask(client, unit, "read", area, start, len(owned(kind, order)))
+        return client.convert_from_registers(words, *own) if own else unpack(kind, order, words)
     if action == "read":
         read = {
             "coil": client.read_coils,

@@ -94,6 +94,9 @@ def owned(kind, order):
 
 def unpack(kind, order, words):
     """The value in registers."""
+    if ":" in kind:
+        whole, low, count = part(kind)
+        return unpack(whole, order, words) >> low & (1 << count) - 1
     words = [word.to_bytes(2, "big") for word in words]
     if order in ("BADC", "DCBA"):
         words = [word[::-1] for word in words]
