@@ -9,6 +9,13 @@
 //! | `change` | every 300th record has another digit in its first value |
 //! | `normal-sync` | a commit does not wait for the disk, only a checkpoint does |
 //! | `no-sync` | nothing waits for the disk |
+//! | `no-quarantine` | on a bus, any answer of the right shape is believed |
+//! | `no-length` | answers of every size are believed |
+//! | `no-unit` | answers of every unit are believed |
+//! | `no-function` | answers to every function are believed |
+//! | `no-echo` | writes count as confirmed whatever is confirmed |
+//! | `no-crc` | CRC and LRC of a frame are not looked at |
+//! | `no-transaction` | Modbus TCP answers of every transaction are believed |
 
 use std::sync::LazyLock;
 
@@ -25,6 +32,12 @@ static KIND: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("FIELDGAT
 #[must_use]
 pub fn kind() -> Option<&'static str> {
     KIND.as_deref()
+}
+
+/// This is what is broken.
+#[must_use]
+pub fn is(what: &str) -> bool {
+    kind() == Some(what)
 }
 
 /// The record of this name is to vanish.

@@ -1,6 +1,8 @@
 //! The request that is out on a bus, and what came of it so far.
 
 use super::answer::Shape;
+#[cfg(feature = "mutant")]
+use super::frame::Frame;
 use crate::drivers::DriverError;
 
 /// The request that is out.
@@ -49,6 +51,28 @@ impl Asked {
     pub(super) fn head_of(request: &[u8]) -> Vec<u8> {
         let length = if request.get(1) == Some(&22) { 8 } else { 6 };
         request.get(..length).unwrap_or_default().to_vec()
+    }
+
+    /// The frame as a driver takes it that does not look at unit, function or echo.
+    #[cfg(feature = "mutant")]
+    pub(super) fn mistaken(&self, mut frame: Frame, newest: Option<Shape>) -> Frame {
+        use crate::mutant::is;
+        let Some(awaited) = newest else { return frame };
+        let mut bytes = frame.bytes.get(..frame.bytes.len() - 2).unwrap_or_default().to_vec();
+        if is("no-unit") {
+            frame.shape.unit = awaited.unit;
+        }
+        if is("no-function") {
+            frame.shape.function = awaited.function;
+        }
+        if let Some(head) = bytes.first_chunk_mut::<2>() {
+            *head = [frame.shape.unit, frame.shape.function | if frame.exception { 0x80 } else { 0 }];
+        }
+        if is("no-echo") && frame.shape == awaited && awaited.is_confirmation() && !frame.exception {
+            bytes.clone_from(&self.head);
+        }
+        frame.bytes = super::frame::seal(&bytes);
+        frame
     }
 }
 

@@ -82,12 +82,7 @@ impl Bus {
 
     /// The spare address, while it is in use.
     pub(super) fn backup(&self) -> Option<String> {
-        match &self.access {
-            Access::Serial(_) => None,
-            Access::Server(dial) => dial.backup(),
-            #[cfg(test)]
-            Access::Memory(..) => None,
-        }
+        if let Access::Server(dial) = &self.access { dial.backup() } else { None }
     }
 
     /// Opens the port or connects, closing first: a port is exclusive, also towards us.

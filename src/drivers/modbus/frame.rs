@@ -67,6 +67,12 @@ impl Frames {
                 }
                 continue;
             };
+            #[cfg(feature = "mutant")]
+            let whole = if crate::mutant::is("no-crc") {
+                &seal(whole.get(..length - 2).unwrap_or_default())
+            } else {
+                whole
+            };
             // The CRC of a frame with its own CRC behind it is zero.
             if CRC.checksum(whole) == 0 {
                 let frame = Frame {

@@ -259,6 +259,8 @@ impl Port {
     }
 
     fn judge(&mut self, frame: Frame, newest: Option<Shape>) {
+        #[cfg(feature = "mutant")]
+        let frame = self.asked.mistaken(frame, newest);
         if matches!(frame.shape.function, 1..=4) && self.asked.is_request(&frame.bytes) {
             // The line hears itself. A request for a place from 0x300 to 0x3FF reads as an answer of three bytes,
             // and with 17 to 24 bits that is the very size awaited.

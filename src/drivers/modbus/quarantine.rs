@@ -66,6 +66,10 @@ impl Quarantine {
         let Some(unit) = self.unit(shape.unit) else {
             return Before::Send;
         };
+        #[cfg(feature = "mutant")]
+        if crate::mutant::is("no-quarantine") {
+            return Before::Send;
+        }
         if unit.unanswered.len() >= MAX_UNANSWERED {
             return Before::Listen;
         }
@@ -121,8 +125,15 @@ impl Quarantine {
         let Some(unit) = self.units.iter_mut().find(|u| u.unit == shape.unit) else {
             return Heard::Foreign;
         };
+        #[cfg(feature = "mutant")]
+        if crate::mutant::is("no-quarantine") && newest == Some(shape) {
+            unit.unanswered.clear();
+            return Heard::Answer;
+        }
         unit.silent = 0;
         unit.confused = true;
+        #[cfg(feature = "mutant")]
+        let exception = exception || crate::mutant::is("no-length");
         let fits = |s: &Shape| s.function == shape.function && (exception || s.bytes == shape.bytes);
         let Some(first) = unit.unanswered.iter().position(fits) else {
             // With an older one of this function unanswered, nobody can say whose wrong answer it is.

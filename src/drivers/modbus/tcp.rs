@@ -97,7 +97,12 @@ impl Tcp {
         let stream = self.dial.connect(deadline).await?;
         self.pace.open();
         let trace = Arc::new(Trace::default());
-        let wire = Wire { stream, trace: Arc::clone(&trace) };
+        let wire = Wire {
+            stream,
+            trace: Arc::clone(&trace),
+            #[cfg(feature = "mutant")]
+            asked: None,
+        };
         let context = tcp::attach_slave(wire, Slave::tcp_device());
         Ok(Connection { context, trace })
     }
@@ -153,6 +158,9 @@ impl Tcp {
 struct Wire {
     stream: Carrier,
     trace: Arc<Trace>,
+    /// How the last request began: transaction, protocol, length, unit, function.
+    #[cfg(feature = "mutant")]
+    asked: Option<[u8; 8]>,
 }
 
 impl Wire {
@@ -176,6 +184,18 @@ impl Wire {
     }
 }
 
+/// Makes the head of an answer what a driver takes it for that does not look at transaction, unit or function.
+#[cfg(feature = "mutant")]
+fn mistake(head: &mut [u8], asked: [u8; 8]) {
+    for (what, field) in [("no-transaction", 0..2), ("no-unit", 6..7), ("no-function", 7..8)] {
+        if crate::mutant::is(what)
+            && let (Some(head), Some(asked)) = (head.get_mut(field.clone()), asked.get(field))
+        {
+            head.copy_from_slice(asked);
+        }
+    }
+}
+
 fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "the device closed the connection")
 }
@@ -184,6 +204,12 @@ impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Task<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = out.filled().len();
         let result = ready!(self.stream.poll_read(cx, out));
+        #[cfg(feature = "mutant")]
+        if let Some(asked) = self.asked.take()
+            && let Some(head) = out.filled_mut().get_mut(before..before + 8)
+        {
+            mistake(head, asked);
+        }
         Poll::Ready(match result {
             Ok(()) if out.filled().len() == before => Err(self.ended(closed())),
             Ok(()) => {
@@ -201,6 +227,10 @@ impl AsyncWrite for Wire {
             && let Some(error) = self.stale()
         {
             return Poll::Ready(Err(self.ended(error)));
+        }
+        #[cfg(feature = "mutant")]
+        {
+            self.asked = bytes.first_chunk().copied();
         }
         let result = ready!(self.stream.poll_write(cx, bytes));
         Poll::Ready(match result {

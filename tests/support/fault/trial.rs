@@ -66,7 +66,7 @@ struct Target {
     start: u16,
 }
 
-/// Asks until so many register values are right, or until it is clear that they will not be.
+/// Asks until so many register values are right, one is wrong, or it is clear that there will not be so many.
 pub async fn run(
     driver: &mut dyn Driver,
     faults: &Shared,
@@ -78,7 +78,7 @@ pub async fn run(
     let targets = targets(patience);
     let mut verdict = Verdict::default();
     // On average an answer has fifty registers.
-    while verdict.good < values && verdict.asked < values / 10 + 100 {
+    while verdict.good < values && verdict.wrong.is_empty() && verdict.asked < values / 10 + 100 {
         let target = dice.choice(&targets).unwrap();
         let believed = faults.done(Fault::WrongEcho);
         verdict.asked += 1;
