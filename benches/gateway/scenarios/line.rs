@@ -103,12 +103,15 @@ fn serve(master: OwnedFd) -> std::io::Result<u32> {
         // when its last character is.
         let mut at = begun + CHARACTER * 8 + CHARACTER * 7 / 2;
         let (head, tail) = answer.split_at(answer.len() / 2);
+        let mut sent = at;
         for part in [head, tail] {
             at += CHARACTER * u32::try_from(part.len()).unwrap_or(u32::MAX);
             until(at);
+            // Before it is written: the gateway may have it before this thread goes on.
+            sent = Instant::now();
             port.write_all(part)?;
         }
-        quiet_from = Instant::now() + CHARACTER * 7 / 2;
+        quiet_from = sent + CHARACTER * 7 / 2;
     }
 }
 

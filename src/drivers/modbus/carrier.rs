@@ -8,6 +8,8 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_serial::SerialStream;
 
+use super::timer::Timer;
+
 /// An open terminal or connection.
 #[derive(Debug)]
 pub(super) enum Carrier {
@@ -56,6 +58,14 @@ impl Carrier {
         }
     }
 
+    /// What times its silences.
+    pub(super) fn timer(&self) -> io::Result<Timer> {
+        match self {
+            Self::Terminal(_) => Timer::exact(),
+            Self::Connection(_) => Ok(Timer::coarse()),
+        }
+    }
+
     /// Why nothing more comes: the carrier was read and gave no byte.
     pub(super) fn gone(&self) -> io::Error {
         let why = match self {
@@ -65,5 +75,19 @@ impl Carrier {
             Self::Memory(_) => "the pipe ended",
         };
         io::Error::new(io::ErrorKind::BrokenPipe, why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_terminal_has_characters_to_count() {
+        let (terminal, _other) = SerialStream::pair().unwrap();
+        assert!(matches!(Carrier::Terminal(terminal).timer(), Ok(Timer::Exact(_))));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connection = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(matches!(Carrier::Connection(connection).timer(), Ok(Timer::Coarse(_))));
     }
 }

@@ -2,12 +2,11 @@
 //! request that is out.
 
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::ReadBuf;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::answer::{Shape, unconfirmed};
 use super::asked::{Asked, Came};
@@ -15,6 +14,7 @@ use super::carrier::Carrier;
 use super::codec::Codec;
 use super::frame::Frame;
 use super::quarantine::{Heard, Quarantine};
+use super::timer::Timer;
 use crate::config::SerialLine;
 use crate::drivers::DriverError;
 
@@ -53,7 +53,7 @@ pub(super) struct Port {
     quiet_from: Instant,
     /// The units are busy with a broadcast until then.
     rest_until: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Timer>,
 }
 
 impl Port {
@@ -162,9 +162,11 @@ impl Port {
                 self.counters.garbage += count(self.frames.clear());
                 return Poll::Ready(Ok(()));
             }
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-            timer.as_mut().reset(until);
-            ready!(timer.as_mut().poll(cx));
+            let timer = match &mut self.timer {
+                Some(timer) => timer,
+                none => none.insert(self.carrier.as_ref().ok_or(io::ErrorKind::NotConnected)?.timer()?),
+            };
+            ready!(timer.poll(cx, until))?;
         }
     }
 

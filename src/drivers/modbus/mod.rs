@@ -31,6 +31,7 @@ mod quarantine;
 mod stream;
 mod survey;
 mod tcp;
+mod timer;
 mod write;
 
 pub use cost::Cost;
