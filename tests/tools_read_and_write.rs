@@ -110,6 +110,40 @@ fn a_device_is_read_on_every_transport() {
 }
 
 #[test]
+fn a_block_with_holes_is_halved_as_a_poll_of_the_gateway_would() {
+    let registers = |from: u16, to: u16| (from..to).map(|n| n * 10).collect::<Vec<u16>>();
+    let peer = ModbusPeer::traced(&json!({
+        "3": {"holding": {"0": registers(0, 10), "14": registers(14, 20), "30": registers(30, 34)}}
+    }));
+    let folder = tempfile::tempdir().unwrap();
+    let numbers = (0..10).chain(14..20).chain([22]).chain(30..34);
+    let points: String = numbers
+        .clone()
+        .map(|n| format!("points.r{n} = {{ address = \"holding:{n}\", type = \"u16\" }}\n"))
+        .collect();
+    let text = format!(
+        "{HEAD}[links.field]\ndriver = \"modbus-tcp\"\naddress = \"{}\"\ntimeout = \"20s\"\n\
+         [devices.boiler]\nlink = \"field\"\naddress = 3\n{points}",
+        peer.address
+    );
+    fs::write(folder.path().join("fieldgate.toml"), text).unwrap();
+    let (code, shown, complaint) = tool(folder.path(), &["read", "boiler", "--json"]);
+    assert_eq!(code, 1, "{complaint}");
+    let all: Value = serde_json::from_str(&shown).unwrap();
+    for n in numbers {
+        let point = &all["points"][format!("r{n}")];
+        match n {
+            22 => assert_eq!(*point, json!({"quality": "bad", "reason": "exception-2"})),
+            _ => assert_eq!(point["value"], json!(n * 10), "{n}: {point}"),
+        }
+    }
+    // Everything at once; then by halves, parted at the widest gap, until a half is answered.
+    let asked = ["0 34", "0 10", "14 20", "14 9", "14 6", "22 1", "30 4"];
+    assert_eq!(peer.asked(), asked.map(|place| format!("3 3 {place}")));
+    assert_eq!(peer.refused(), 4);
+}
+
+#[test]
 fn a_write_follows_the_rules_of_a_command() {
     for transport in ["tcp", "rtu"] {
         let peer = ModbusPeer::on(transport, &units());

@@ -113,18 +113,21 @@ async fn poll(
             found.extend(request.points.iter().map(fail(reason)));
             continue;
         }
-        match driver.exchange(&request, Instant::now() + direct::patience(link, device)).await {
+        let answer = driver.exchange(&request, Instant::now() + direct::patience(link, device)).await;
+        if let Err(DriverError::Refused(code)) = answer {
+            // As a poll of the gateway does.
+            let parts = driver.split(&request, code);
+            if !parts.is_empty() {
+                requests.extend(parts.into_iter().rev());
+                continue;
+            }
+        }
+        match answer {
             Ok(samples) => found.extend(samples.into_iter().filter_map(|sample| {
                 let point = device.points.get(sample.point)?;
                 let value = sample.raw.clone().and_then(|raw| decode(point, &raw));
                 Some(Found { point: sample.point, raw: sample.raw.ok(), value })
             })),
-            // One of them is refused: each on its own tells which.
-            Err(DriverError::Refused(_)) if request.points.len() > 1 => {
-                let alone = request.points.iter().rev().flat_map(|point| driver.plan(device, &[*point]));
-                let alone: Vec<Request> = alone.collect();
-                requests.extend(alone);
-            }
             Err(error) => {
                 found.extend(request.points.iter().map(fail(error.reason())));
                 silent = error.is_silence();
