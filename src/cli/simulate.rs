@@ -161,11 +161,7 @@ impl Served<'_> {
                 let answering = Line::new(units(&devices), true);
                 let terminal = self.terminal(link, serial)?;
                 let place = terminal.path().display().to_string();
-                if *framing == Framing::Ascii {
-                    self.tasks.spawn(terminal.serve_ascii(answering));
-                } else {
-                    self.tasks.spawn(terminal.serve_rtu(answering));
-                }
+                self.tasks.spawn(terminal.serve_bus(answering, *framing));
                 place
             }
             Transport::Serial { line, frame } => {

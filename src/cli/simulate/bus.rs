@@ -1,4 +1,5 @@
-//! Frames of a bus that tokio-modbus has no server for: RTU over TCP, and ASCII.
+//! Frames of a bus, RTU and ASCII, on a line or over TCP. tokio-modbus has a server for RTU on a line alone, and that one
+//! is silent about a function it does not know instead of refusing it.
 
 use std::io;
 use std::time::Duration;
@@ -77,10 +78,8 @@ fn take(kept: &mut Vec<u8>, framing: Framing) -> Option<Vec<u8>> {
         15 | 16 => 9 + usize::from(*kept.get(6)?),
         22 => 10,
         23 => 13 + usize::from(*kept.get(10)?),
-        _ => {
-            kept.clear();
-            return None;
-        }
+        // Nobody knows how long it is: all that came at once is it, if its CRC fits.
+        _ => kept.len(),
     };
     if kept.len() < length {
         return None;

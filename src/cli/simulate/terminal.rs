@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::termios::ioctl_tiocnxcl;
-use tokio_modbus::server::rtu::Server;
 use tokio_serial::{SerialPort as _, SerialStream};
 
 use super::bus;
@@ -89,26 +88,11 @@ impl Terminal {
     }
 
     /// Answers as the units of a line, for ever.
-    pub(super) async fn serve_rtu(mut self, line: Line) {
-        loop {
-            if let Some(stream) = self.stream.take() {
-                let server = Server::new(stream);
-                tokio::select! {
-                    // It gives up on what it cannot decode; a device would not.
-                    _ended = server.serve_forever(line.clone()) => {}
-                    () = self.unlock() => {}
-                }
-            }
-            self.renew().await;
-        }
-    }
-
-    /// The same for ASCII frames.
-    pub(super) async fn serve_ascii(mut self, line: Line) {
+    pub(super) async fn serve_bus(mut self, line: Line, framing: Framing) {
         loop {
             if let Some(stream) = self.stream.take() {
                 tokio::select! {
-                    _ended = bus::serve(stream, &line, Framing::Ascii) => {}
+                    _ended = bus::serve(stream, &line, framing) => {}
                     () = self.unlock() => {}
                 }
             }
