@@ -91,7 +91,7 @@ check_rust() {
 # The Python peers of the tests live in a folder of their own, made again when their list changed.
 install_peers() {
     local list=tests/peers/requirements.txt done=.venv/requirements.txt
-    if cmp -s "$list" "$done" && .venv/bin/python -c 'import pymodbus, serial, prometheus_client' 2>/dev/null; then return 0; fi
+    if cmp -s "$list" "$done" && .venv/bin/python -c 'import aiohttp, pymodbus, serial, prometheus_client' 2>/dev/null; then return 0; fi
     echo "setup: installing the Python peers into .venv" >&2
     python3 -m venv --clear .venv >&2 || fail "python3 could not make the folder .venv."
     .venv/bin/python -m pip install --disable-pip-version-check --no-input --quiet -r "$list" </dev/null >&2 ||
