@@ -3,8 +3,9 @@
 //! paho 1.3.16 frees a message twice when the socket refuses a publish, which is what a dying broker's does: the
 //! process then aborts when the client is destroyed (eclipse-paho/paho.mqtt.c#1621). So paho never sees a broken
 //! socket. When the broker is gone, this side says so, goes on swallowing what paho still writes, and
-//! closes only when paho has closed its end. It also keeps names and addresses out of paho, which looks
-//! them up under a lock.
+//! closes only when paho has closed its end. Nor does it see a CONNECT refused: the thread that writes it and the one
+//! that reads then both report the failure, the second time to a token that was freed with the first, and the process
+//! dies. It also keeps names and addresses out of paho, which looks them up under a lock.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use super::password::Splice;
 
 /// Bytes carried at a time.
 const BUFFER: usize = 16 << 10;
-/// paho opens its end within this, or never.
+/// paho opens its end and writes its CONNECT within this, or never.
 const ACCEPT: Duration = Duration::from_secs(30);
 
 /// Turns into the reason when the connection is lost.
@@ -71,12 +72,12 @@ impl Wire {
         };
         let (mut from_paho, mut to_paho) = paho.into_split();
         let (mut from_broker, mut to_broker) = tokio::io::split(broker);
-        let mut answered = false;
+        let (mut begun, mut answered) = (false, false);
         let mut cut = lost.subscribe();
         let reason = tokio::select! {
             biased;
             _ = cut.wait_for(Option::is_some) => None,
-            ended = up(&mut from_paho, &mut to_broker, splice) => match ended {
+            ended = up(&mut from_paho, &mut to_broker, splice, &mut begun) => match ended {
                 // paho has gone by itself; a WebSocket and TLS want to be told.
                 Ok(()) => {
                     drop(to_broker.shutdown().await);
@@ -97,6 +98,8 @@ impl Wire {
         // Before the broker's first answer nothing was published, and paho has to see that its connect failed.
         if answered {
             swallow(&mut from_paho).await;
+        } else if !begun {
+            drop(timeout(ACCEPT, from_paho.read(&mut vec![0; BUFFER])).await);
         }
         drop(to_paho);
     }
@@ -152,10 +155,12 @@ async fn up(
     from: &mut OwnedReadHalf,
     to: &mut WriteHalf<Boxed>,
     mut splice: Option<Splice>,
+    begun: &mut bool,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let length = from.read(&mut buffer).await?;
+        *begun = true;
         let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
             return Ok(());
         };
@@ -205,4 +210,24 @@ async fn down(
 async fn swallow(from: &mut OwnedReadHalf) {
     let mut buffer = vec![0; BUFFER];
     while from.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix::test]
+    async fn a_connect_can_be_written_though_the_broker_went_before_it() {
+        let (broker, gone) = tokio::io::duplex(64);
+        drop(gone);
+        let wire = Wire::over(Box::new(broker)).unwrap();
+        let mut paho = UnixStream::connect(&wire.socket.0).await.unwrap();
+        let (lost, mut told) = watch::channel(None);
+        let guard = Guard::new(1 << 10, true, "g".to_owned());
+        let carried = actix::spawn(wire.carry(lost, guard, None));
+        told.wait_for(Option::is_some).await.unwrap();
+        assert!(!carried.is_finished(), "the socket was closed before the CONNECT came");
+        paho.write_all(b"CONNECT").await.unwrap();
+        assert_eq!(paho.read(&mut [0; 1]).await.unwrap(), 0, "that it failed has to be seen");
+    }
 }
