@@ -117,10 +117,8 @@ fn a_block_with_holes_is_halved_as_a_poll_of_the_gateway_would() {
     }));
     let folder = tempfile::tempdir().unwrap();
     let numbers = (0..10).chain(14..20).chain([22]).chain(30..34);
-    let points: String = numbers
-        .clone()
-        .map(|n| format!("points.r{n} = {{ address = \"holding:{n}\", type = \"u16\" }}\n"))
-        .collect();
+    let point = |n: u16| format!("points.r{n} = {{ address = \"holding:{n}\", type = \"u16\" }}");
+    let points = numbers.clone().map(point).collect::<Vec<_>>().join("\n");
     let text = format!(
         "{HEAD}[links.field]\ndriver = \"modbus-tcp\"\naddress = \"{}\"\ntimeout = \"20s\"\n\
          [devices.boiler]\nlink = \"field\"\naddress = 3\n{points}",
@@ -139,7 +137,7 @@ fn a_block_with_holes_is_halved_as_a_poll_of_the_gateway_would() {
     }
     // Everything at once; then by halves, parted at the widest gap, until a half is answered.
     let asked = ["0 34", "0 10", "14 20", "14 9", "14 6", "22 1", "30 4"];
-    assert_eq!(peer.asked(), asked.map(|place| format!("3 3 {place}")));
+    assert_eq!(peer.wait_asked(asked.len()), asked.map(|place| format!("3 3 {place}")));
     assert_eq!(peer.refused(), 4);
 }
 

@@ -57,6 +57,13 @@ impl ModbusPeer {
         self.said("asked ")
     }
 
+    /// Waits until it has told of so many requests.
+    pub fn wait_asked(&self, count: usize) -> Vec<String> {
+        self.process.wait(&format!("{count} requests"), LIMIT, |lines| {
+            Some(said(lines, "asked ")).filter(|asked| asked.len() >= count)
+        })
+    }
+
     /// How many requests it refused, if they are traced.
     pub fn refused(&self) -> usize {
         self.said("refused ").len()
