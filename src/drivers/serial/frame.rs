@@ -215,8 +215,10 @@ impl Frames {
                     let byte = i64::from(*byte);
                     if *little { count | (byte << (8 * index)) } else { (count << 8) | byte }
                 });
-                let follow = usize::try_from(count + i64::from(*adds)).unwrap_or(0);
-                self.counted(rest, at + size + follow)
+                // The checksum never reaches back into the count.
+                let least = self.frame.checksum.as_ref().map_or(0, |sum| sum.width() + sum.mark.len());
+                let follow = usize::try_from(count + i64::from(*adds)).ok().filter(|follow| *follow >= least);
+                self.counted(rest, follow.map_or(0, |follow| at + size + follow))
             }
             Shape::Silence(_) => Step::More,
         }

@@ -214,6 +214,12 @@ fn a_count_says_where_a_frame_ends() {
     assert_eq!(frames.damaged, 1);
     frames.silence();
     assert_eq!(frames.push(b"\x00\x01a"), [b"\x00\x01a"]);
+    // Nor does a frame end before its count and its checksum do, although the sum of [0] is 0.
+    for (adds, checksum) in [(-2, Some(plain(ChecksumKind::Sum8))), (-1, None)] {
+        let mut frames = Frames::new(Frame { shape: shape(0, 2, adds, true), checksum });
+        assert!(frames.push(b"\x00\x00").is_empty());
+        assert_eq!(frames.damaged, 1);
+    }
 }
 
 proptest! {
