@@ -4,13 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{LinkConfig, Medium, SerialLine, Transport};
-use crate::drivers::modbus::Cost;
-use crate::drivers::{self, Driver, Request};
-use crate::point::{Device, Protocol};
-
-/// A frame of a text device, in bytes; the configuration does not say how long it is.
-const TEXT_ANSWER: u64 = 32;
+use crate::config::{LinkConfig, Medium, Transport};
+use crate::drivers::{self, Driver, Request, modbus, serial};
+use crate::point::Device;
 
 /// Turns of a device's fastest points that are played through, at most; after that its intervals are taken as
 /// never coming together.
@@ -50,8 +46,8 @@ pub(super) struct Group {
 
 /// Reckons the load of a link with these devices on it.
 pub(super) fn estimate(link: &LinkConfig, devices: &[&Device]) -> Load {
-    let mut planner = Planner { link, cost: Cost::of(link), driver: drivers::create(link, &[]) };
-    let (basis, limit) = basis(link);
+    let mut planner = Planner { cost: Cost::of(link), driver: drivers::create(link, &[]) };
+    let (basis, limit) = basis(link, &planner.cost);
     let mut load = Load {
         requests: 0,
         round: Duration::ZERO,
@@ -120,18 +116,40 @@ fn intervals(device: &Device) -> Vec<(Duration, Vec<usize>)> {
     groups
 }
 
+/// What requests cost, by what is spoken.
+enum Cost {
+    Modbus(modbus::Cost),
+    Serial(serial::Cost),
+    /// No line, or nobody knows.
+    Nothing,
+}
+
+impl Cost {
+    fn of(link: &LinkConfig) -> Self {
+        let modbus = modbus::Cost::of(link).map(Self::Modbus);
+        modbus.or_else(|| serial::Cost::of(link).map(Self::Serial)).unwrap_or(Self::Nothing)
+    }
+
+    fn time(&self, request: &Request) -> Duration {
+        match self {
+            Self::Modbus(cost) => cost.time(request),
+            Self::Serial(cost) => cost.time(request),
+            Self::Nothing => Duration::ZERO,
+        }
+    }
+}
+
 /// Plans polls as the link would, and reckons their time.
-struct Planner<'l> {
-    link: &'l LinkConfig,
-    cost: Option<Cost>,
+struct Planner {
+    cost: Cost,
     driver: Box<dyn Driver>,
 }
 
-impl Planner<'_> {
+impl Planner {
     /// Requests and time of a poll of these points.
     fn poll(&mut self, device: &Arc<Device>, points: &[usize]) -> (usize, Duration) {
         let requests = self.driver.plan(device, points);
-        (requests.len(), requests.iter().map(|request| self.time(request)).sum())
+        (requests.len(), requests.iter().map(|request| self.cost.time(request)).sum())
     }
 
     /// The part of the link's time that a device takes. Points of different intervals share requests when they
@@ -164,25 +182,10 @@ impl Planner<'_> {
         let whole = Duration::from_nanos(u64::try_from(whole * step).unwrap_or(u64::MAX));
         sum.as_secs_f64() / whole.as_secs_f64()
     }
-
-    fn time(&self, request: &Request) -> Duration {
-        if let Some(cost) = &self.cost {
-            return cost.time(request);
-        }
-        let device = &request.device;
-        match (&self.link.transport, &device.protocol) {
-            (Transport::Serial { line, .. }, Protocol::Text { request: Some(request), .. }) => {
-                let bytes = u64::try_from(request.len()).unwrap_or(u64::MAX).saturating_add(TEXT_ANSWER);
-                on_line(line, bytes) + device.pause
-            }
-            // What talks by itself is not asked.
-            _ => Duration::ZERO,
-        }
-    }
 }
 
 /// What the numbers rest on, and what they stand against.
-fn basis(link: &LinkConfig) -> (String, String) {
+fn basis(link: &LinkConfig, cost: &Cost) -> (String, String) {
     match &link.transport {
         Transport::Modbus { medium: Medium::Tcp { .. }, .. } => {
             ("with the time its devices need to answer".to_owned(), "over TCP".to_owned())
@@ -191,19 +194,18 @@ fn basis(link: &LinkConfig) -> (String, String) {
             format!("at {} baud, with the time its devices need to answer", serial.baud_rate),
             format!("at {} baud", serial.baud_rate),
         ),
-        Transport::Serial { line: serial, .. } => (
-            format!("at {} baud, with answers of {TEXT_ANSWER} bytes", serial.baud_rate),
-            format!("at {} baud", serial.baud_rate),
-        ),
+        Transport::Serial { line, .. } => {
+            let answers = match cost {
+                Cost::Serial(cost) => format!(", with {cost} that come at once"),
+                Cost::Modbus(_) | Cost::Nothing => String::new(),
+            };
+            (format!("at {} baud{answers}", line.baud_rate), format!("at {} baud", line.baud_rate))
+        }
         Transport::Simulator => ("no line".to_owned(), "here".to_owned()),
         Transport::Plugin(plugin) => {
             (format!("the plugin {} takes what it takes", plugin.name), "by this plugin".to_owned())
         }
     }
-}
-
-fn on_line(line: &SerialLine, bytes: u64) -> Duration {
-    line.character_time() * u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 fn gcd(a: u128, b: u128) -> u128 {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::decode::{check_layout, text};
 use super::links::Link;
 use super::points;
+use super::reporting::check_heartbeats;
 use super::table::Table;
 use super::templates::Templates;
 use super::{LinkConfig, Transport, modbus};
@@ -75,6 +76,9 @@ fn device(
     }
     if let Transport::Serial { frame, .. } = &link.transport {
         check_layout(&table, frame, &points);
+    }
+    if enabled {
+        check_heartbeats(&table, poll_interval, &points);
     }
     if enabled && let Some(protocol) = &protocol {
         check_place(&table, protocol, &link.id, others);

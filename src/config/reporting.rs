@@ -6,7 +6,8 @@ use std::time::Duration;
 use rust_decimal::Decimal;
 
 use super::table::Table;
-use crate::point::{Kind, Reporting};
+use super::unit::show_duration;
+use crate::point::{Kind, Point, Reporting};
 
 /// How often a value that stays the same may be published again.
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(7 * 24);
@@ -38,4 +39,22 @@ pub(super) fn reporting(table: &mut Table, kind: Option<Kind>) -> Reporting {
         !given.is_empty()
     };
     if is_change { Reporting::Change { deadband, heartbeat } } else { Reporting::Always }
+}
+
+/// Warns of points that are to be published more often than they are polled.
+pub(super) fn check_heartbeats(table: &Table, poll_interval: Duration, points: &[Point]) {
+    for point in points {
+        let interval = point.poll_interval.unwrap_or(poll_interval);
+        if let Reporting::Change { heartbeat: Some(heartbeat), .. } = point.reporting
+            && heartbeat < interval
+        {
+            table.reader.warn(format!(
+                "{}.{}.heartbeat = {} cannot be kept: the point is polled every {}",
+                table.name("points"),
+                point.id,
+                show_duration(heartbeat),
+                show_duration(interval)
+            ));
+        }
+    }
 }

@@ -58,7 +58,8 @@ impl Cost {
     pub(super) fn line(line: &SerialLine, framing: Framing) -> Self {
         let character = line.character_time();
         match framing {
-            Framing::Ascii => Self { overhead: character * ASCII_BYTES, byte: character * 2 },
+            // The marks of its frames need no silence; the one before the request is kept all the same.
+            Framing::Ascii => Self { overhead: character * ASCII_BYTES + silence(line), byte: character * 2 },
             // Before the request and before its answer the line is silent.
             Framing::Tcp | Framing::Rtu => {
                 Self { overhead: character * RTU_BYTES + silence(line) * 2, byte: character }

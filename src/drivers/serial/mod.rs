@@ -15,9 +15,11 @@ use super::{Driver, DriverError, Request, Span};
 use crate::config::{Frame, SerialLine, Shape};
 use crate::point::{Decode, Device, Protocol, Raw, Sample};
 
+pub use self::cost::Cost;
 pub use self::frame::wrap;
 
 mod checksum;
+mod cost;
 mod extract;
 mod frame;
 mod json;
