@@ -296,12 +296,31 @@ fn decimals_keep_the_digits_they_are_written_with() {
         "{BROKER}[links.plc]\ndriver = 'modbus-tcp'\naddress = 'plc'\n[templates.t.points.a]\nscale = 0.1234567890123456789\n\
          [devices.d]\nlink = 'plc'\naddress = 7\ntemplate = 't'\n[devices.d.points]\n\
          a = {{ address = 'holding:1', type = 'i64', offset = 9_007_199_254_740_993.5, max = +0.30000000000000001 }}\n\
-         b = {{ address = 'holding:8', type = 'i64', scale = 0.10, offset = -12.5e-1 }}\n"
+         b = {{ address = 'holding:8', type = 'i64', scale = 0.10, offset = -12.5e-1, max = 18446744073709551616.0 }}\n"
     );
-    let (config, _) = load(&folder(&[("a.toml", &text)]), &["a.toml"], &[]);
+    let (config, effective) = load(&folder(&[("a.toml", &text)]), &["a.toml"], &[]);
     let [a, b] = config.devices[0].points.as_slice() else { panic!("{:?}", config.devices) };
     assert_eq!(a.scale.to_string(), "0.1234567890123456789");
     assert_eq!(a.offset.to_string(), "9007199254740993.5");
     assert_eq!(a.max.map(|max| max.to_string()).as_deref(), Some("0.30000000000000001"));
     assert_eq!((b.scale.to_string(), b.offset.to_string()), ("0.1".to_owned(), "-1.25".to_owned()));
+    // They are printed with all of them, and what is printed reads as the same.
+    let shown = effective.to_toml();
+    for line in [
+        "scale = 0.1234567890123456789\n",
+        "offset = 9007199254740993.5\n",
+        "max = 0.30000000000000001\n",
+        "scale = 0.1\n",
+        "offset = -1.25\n",
+        "max = 18446744073709551616.0\n",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let points = &effective.to_json()["devices"]["d"]["points"];
+    assert_eq!(points["a"]["scale"], "0.1234567890123456789");
+    assert_eq!(points["b"]["scale"], 0.1);
+    // What the template said stands in the device itself.
+    let shown = shown.replace("template = \"t\"\n", "");
+    let (again, _) = load(&folder(&[("a.toml", &shown)]), &["a.toml"], &[]);
+    assert_eq!(again.devices, config.devices);
 }

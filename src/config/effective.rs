@@ -8,7 +8,22 @@ use serde_json::{Map, Value as Json};
 use super::file::KeyPath;
 use super::table::show;
 
-type Keys = Vec<(String, Json)>;
+type Keys = Vec<(String, Shown)>;
+
+/// A value, as it is shown.
+#[derive(Clone, Debug)]
+pub(super) enum Shown {
+    /// As it is.
+    Json(Json),
+    /// A number that no double holds: in TOML as it is, in JSON as text.
+    Exact(String),
+}
+
+impl From<Json> for Shown {
+    fn from(value: Json) -> Self {
+        Self::Json(value)
+    }
+}
 
 /// Every value that was read, by its table, in the order of reading.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +34,7 @@ pub struct Effective {
 }
 
 impl Effective {
-    pub(super) fn note(&mut self, table: &[String], key: &str, value: Json) {
+    pub(super) fn note(&mut self, table: &[String], key: &str, value: Shown) {
         let index = self.places.get(table).copied().unwrap_or_else(|| {
             self.tables.push((table.to_vec(), Keys::new()));
             self.places.insert(table.to_vec(), self.tables.len() - 1);
@@ -43,7 +58,7 @@ impl Effective {
             // Writing into a String cannot fail.
             let _infallible = writeln!(out, "[{}]", show(path));
             for (key, value) in keys {
-                let _infallible = writeln!(out, "{} = {}", show(std::slice::from_ref(key)), toml(value));
+                let _infallible = writeln!(out, "{} = {}", show(std::slice::from_ref(key)), value.to_toml());
             }
         }
         out
@@ -59,10 +74,26 @@ impl Effective {
                 table = member(table, key);
             }
             for (key, value) in keys {
-                *member(table, key) = value.clone();
+                *member(table, key) = value.to_json();
             }
         }
         root
+    }
+}
+
+impl Shown {
+    fn to_toml(&self) -> String {
+        match self {
+            Self::Json(value) => toml(value),
+            Self::Exact(number) => number.clone(),
+        }
+    }
+
+    fn to_json(&self) -> Json {
+        match self {
+            Self::Json(value) => value.clone(),
+            Self::Exact(number) => number.as_str().into(),
+        }
     }
 }
 

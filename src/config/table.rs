@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde_json::Value as Json;
 
-use super::effective::Effective;
+use super::effective::{Effective, Shown};
 use super::fault::Fault;
 use super::file::{Dict, KeyPath, Place, Source, Value};
 use super::later;
@@ -127,6 +127,10 @@ impl<'r> Table<'r> {
     }
 
     pub(super) fn note(&self, key: &str, value: Json) {
+        self.note_as(key, value.into());
+    }
+
+    pub(super) fn note_as(&self, key: &str, value: Shown) {
         if let Some(effective) = &mut *self.reader.effective.borrow_mut() {
             effective.note(&self.path, key, value);
         }

@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 use serde_json::Value as Json;
 
+use super::effective::Shown;
 use super::file::{self, Value};
 use super::table::{Table, list};
 use super::unit::{self, UnitError};
@@ -131,7 +132,7 @@ impl Table<'_> {
             return None;
         };
         let number = number.normalize();
-        self.note(key, show_decimal(number));
+        self.note_as(key, show_decimal(number));
         Some(number)
     }
 
@@ -263,11 +264,16 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-fn show_decimal(number: Decimal) -> Json {
+fn show_decimal(number: Decimal) -> Shown {
     let text = number.to_string();
-    match text.parse::<i64>() {
-        Ok(whole) => whole.into(),
-        Err(_) => text.parse::<f64>().map_or(Json::Null, Json::from),
+    if let Ok(whole) = text.parse::<i64>() {
+        return Shown::Json(whole.into());
+    }
+    match text.parse::<f64>() {
+        Ok(float) if Decimal::from_str_exact(&float.to_string()) == Ok(number) => Shown::Json(float.into()),
+        // A whole number of TOML ends where an `i64` does.
+        _ if number.is_integer() => Shown::Exact(format!("{text}.0")),
+        _ => Shown::Exact(text),
     }
 }
 
