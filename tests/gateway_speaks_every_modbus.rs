@@ -1,7 +1,8 @@
 //! The gateway itself on every Modbus transport at once: readings, writes of values, bits and fields, and writes to
 //! every unit of a bus.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod peers;
 mod support;
 
 use std::fmt::Write as _;
@@ -9,6 +10,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
+use peers::Peer;
 use serde_json::{Value, json};
 use support::watch::{WEB, Watch};
 use support::{Broker, Gateway, LIMIT, ModbusPeer, Subscriber, head, publish};
@@ -153,6 +155,47 @@ fn every_transport_reads_writes_and_shouts() {
         assert!(!topics.contains(&"readings") && !topics.contains(&"status"), "nobody was heard: {topics:?}");
     }
     assert!(gateway.stop().success(), "within {LIMIT:?}");
+}
+
+/// Another unit than those of pymodbus: it obeys, is silent, and nothing of it disturbs its own polls.
+#[test]
+fn libmodbus_hears_a_broadcast() {
+    let mut peer = Peer::start("libmodbus_device.py", &["rtu"]);
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start();
+    let watcher = Subscriber::start(&broker, "fieldgate/g/+/+");
+    let mut config = head(folder.path(), &broker);
+    write!(config, "[links.line]\ndriver = \"modbus-rtu\"\npath = \"{}\"\ntimeout = \"20s\"\n", peer.place)
+        .unwrap();
+    for (device, unit) in [("one", 1), ("all", 0)] {
+        write!(config, "[devices.{device}]\nlink = \"line\"\naddress = {unit}\npoll_interval = \"100ms\"\n[devices.{device}.points]\n").unwrap();
+        for (point, address, kind) in [("level", 40, "i16"), ("total", 50, "u32")] {
+            writeln!(config, "{point} = {{ address = \"holding:{address}\", type = \"{kind}\", order = \"CDAB\", writable = true }}").unwrap();
+        }
+    }
+    let mut gateway = Gateway::run(folder.path(), &config);
+    watcher.wait_json("fieldgate/g/one/readings", "the first values", |json| json["values"]["level"] == 0);
+    for round in 1..4 {
+        let id = format!("b-{round}");
+        let command = format!(
+            r#"{{"id":"{id}","action":"write","values":{{"level":-{round},"total":{}}}}}"#,
+            0x0001_0000 + round
+        );
+        publish(&broker, "fieldgate/g/all/command", &command, &[]);
+        let reply = watcher.wait_json("fieldgate/g/all/reply", "the reply", |json| json["id"] == *id);
+        assert_eq!((&reply["status"], &reply["verified"]), (&"succeeded".into(), &false.into()), "{reply}");
+        watcher.wait_json("fieldgate/g/one/readings", "what all were told", |json| {
+            json["values"]["level"] == -round && json["values"]["total"] == 0x0001_0000 + round
+        });
+        assert_eq!(peer.tell("words 1 50 2"), format!("{round} 1"));
+    }
+    let seen = peer.tell("seen");
+    let writes: Vec<_> = seen.split(' ').filter(|seen| *seen != "1:3").collect();
+    assert_eq!(writes, ["0:6", "0:16"].repeat(3), "to all, and each once");
+    let readings = watcher.messages();
+    let bad: Vec<_> = readings.iter().filter(|message| message.payload.contains("\"bad\"")).collect();
+    assert!(bad.is_empty(), "{bad:?}");
+    assert!(gateway.stop().success());
 }
 
 /// From now on whoever connects to `place` talks to `target`.
