@@ -142,16 +142,22 @@ impl Faults {
         frame
     }
 
-    /// The first value is gone, or there is one more before it.
+    /// The first value is gone, there is one more or half of one before it, or the count does not fit what follows.
     fn resized(&mut self, answer: &Message) -> Message {
         let size = if answer.function() <= 2 { 1 } else { 2 };
         let mut data = answer.pdu[2..].to_vec();
-        if data.len() > size && (data.len() > 248 || self.dice.bool()) {
-            data.drain(..size);
-        } else {
-            data.splice(..0, vec![0x5A; size]);
+        let mut count = data.len();
+        match self.dice.u8(..4) {
+            0 if data.len() > size => drop(data.drain(..size)),
+            1 if data.len() <= 248 => drop(data.splice(..0, vec![0x5A; size])),
+            2 if data.len() <= 248 => drop(data.splice(..0, [0x5A])),
+            _ if count > size => count -= size,
+            _ => count += size,
         }
-        let count = u8::try_from(data.len()).unwrap();
+        if data.len() != answer.pdu.len() - 2 {
+            count = data.len();
+        }
+        let count = u8::try_from(count).unwrap();
         Message { pdu: [&[answer.pdu[0], count], data.as_slice()].concat(), ..answer.clone() }
     }
 }

@@ -45,7 +45,7 @@ pub enum Fault {
     Echo,
     /// It comes twice, with less than the silence between frames in between.
     Twice,
-    /// Its first value is missing, or there is one more before it; its check is good.
+    /// It is too short, too long, odd, or its count says something else; its check is good.
     WrongSize,
     /// Another unit says it, and about another place.
     WrongUnit,
