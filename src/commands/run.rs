@@ -258,7 +258,7 @@ pub fn outcome(result: TaskResult, is_broadcast: bool) -> Outcome {
         TaskError::Failed { error: DriverError::Timeout, .. } => "timeout".to_owned(),
         TaskError::Failed { error: DriverError::Refused(code), .. } => format!("exception-{code}"),
         // Sentinels and NaN: the device answered, with no value that could be told.
-        TaskError::Failed { error: DriverError::Malformed(_), .. }
+        TaskError::Failed { error: DriverError::Malformed(_) | DriverError::Noise, .. }
         | TaskError::Bad { reason: Reason::Invalid | Reason::NotANumber, .. } => "malformed".to_owned(),
         TaskError::Failed { error: DriverError::Lost(_), .. } => "offline".to_owned(),
         TaskError::Bad { reason, .. } => reason.to_string(),

@@ -121,6 +121,9 @@ pub enum DriverError {
     /// Scope device: a write was confirmed for another place or value; what the device has now is told.
     #[error("{0}")]
     Unconfirmed(String),
+    /// Scope link: the line was never quiet, so that nothing went out and nobody was asked.
+    #[error("the line is never quiet")]
+    Noise,
     /// Scope link: the link is gone and has to be opened again.
     #[error("{0}")]
     Lost(String),
@@ -140,7 +143,7 @@ impl DriverError {
         match self {
             Self::Timeout => Reason::Timeout,
             Self::Refused(code) => Reason::Exception(*code),
-            Self::Malformed(_) | Self::Unconfirmed(_) => Reason::Malformed,
+            Self::Malformed(_) | Self::Unconfirmed(_) | Self::Noise => Reason::Malformed,
             Self::Lost(_) => Reason::Offline,
         }
     }

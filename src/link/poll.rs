@@ -36,6 +36,8 @@ pub(super) struct Poll {
     readings: Vec<Reading>,
     failures: u32,
     answered: bool,
+    /// The line was never quiet before anybody was asked.
+    is_drowned: bool,
     /// How the link was lost.
     lost: Option<String>,
     clock: Clock,
@@ -60,6 +62,7 @@ impl Poll {
             readings,
             failures: 0,
             answered: false,
+            is_drowned: false,
             lost: None,
             clock,
             at: None,
@@ -132,6 +135,10 @@ impl Poll {
                     DriverError::Timeout | DriverError::Malformed(_) | DriverError::Unconfirmed(_) => {
                         self.failures += 1;
                     }
+                    DriverError::Noise => {
+                        self.is_drowned = self.failures == 0 && !self.answered;
+                        self.failures = GIVE_UP;
+                    }
                     DriverError::Lost(_) => {
                         self.lost = Some(error.to_string());
                         self.skip(reason);
@@ -163,6 +170,11 @@ impl Poll {
     /// The device answered at least one request, if only to refuse it.
     pub(super) fn is_answered(&self) -> bool {
         self.answered
+    }
+
+    /// Nobody was asked, for the noise of the line.
+    pub(super) fn is_drowned(&self) -> bool {
+        self.is_drowned
     }
 
     /// Every value that is good, by point.

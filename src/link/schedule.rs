@@ -172,6 +172,10 @@ impl Schedule {
             }
             return report;
         }
+        if poll.is_drowned() {
+            // No fault of the device; its line is free for nobody else meanwhile.
+            return report;
+        }
         let is_new = slot.failures + 1 == DEAD_AFTER;
         slot.failures = slot.failures.saturating_add(1);
         if slot.failures >= DEAD_AFTER {

@@ -230,7 +230,7 @@ impl Setup {
         };
         match &result.error {
             Some(TaskError::Failed { error: error @ DriverError::Lost(_), .. }) => lost = Some(error.clone()),
-            Some(TaskError::Failed { error: DriverError::Malformed(_), .. }) => {}
+            Some(TaskError::Failed { error: DriverError::Malformed(_) | DriverError::Noise, .. }) => {}
             Some(TaskError::Failed { error, .. }) if error.is_silence() => {}
             _ if lost.is_some() => {}
             _ => {

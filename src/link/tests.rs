@@ -36,7 +36,8 @@ enum Seen {
 
 type Log = Rc<RefCell<Vec<(Duration, Seen)>>>;
 
-/// Answers after 10 ms, unless the device's name says otherwise: `dead-1` is silent, `absent` is what a gateway cannot
+/// Answers after 10 ms, unless the device's name says otherwise: `dead-1` is silent, `noisy` is on a line that is never
+/// quiet, `absent` is what a gateway cannot
 /// reach, `panic` panics once, `slow-300` takes 300 ms, `stall` takes ten seconds once, `holey` teaches something once.
 struct Scripted {
     log: Log,
@@ -83,6 +84,10 @@ impl Driver for Scripted {
         if device.starts_with("dead") {
             sleep_until(deadline).await;
             return Err(DriverError::Timeout);
+        }
+        if device == "noisy" {
+            sleep_until(deadline).await;
+            return Err(DriverError::Noise);
         }
         if device == "absent" {
             return Err(DriverError::Refused(11));

@@ -137,6 +137,14 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
+    /// Processor time it has taken so far.
+    pub fn used(&self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields = text.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
+        // In ticks of 10 ms.
+        fields.map(|ticks| Duration::from_millis(10 * ticks.parse::<u64>().unwrap())).sum()
+    }
+
     /// Ends it at once, as a power cut would, and waits until it is gone.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);

@@ -67,7 +67,8 @@ impl<'l> Survey<'l> {
     /// Asks one unit for one register. Whatever it answers, it is there.
     pub(super) async fn find(&mut self, unit: u8) -> Result<Option<Unit>, Trouble> {
         let answer = match self.ask(unit, (Area::Holding, 0, 1)).await? {
-            Err(error) if error.is_silence() || matches!(error, DriverError::Lost(_)) => return Ok(None),
+            Err(DriverError::Lost(_) | DriverError::Noise) => return Ok(None),
+            Err(error) if error.is_silence() => return Ok(None),
             Ok(_) => None,
             Err(DriverError::Refused(code)) => Some(format!("exception-{code}")),
             Err(error) => Some(error.to_string()),

@@ -121,6 +121,9 @@ impl Port {
     /// The time of a request to `unit` is over: says what that means.
     pub(super) fn expire(&mut self, unit: u8) -> DriverError {
         match self.asked.came {
+            Came::Something | Came::Damage if self.asked.shape.is_some() && self.asked.sent == 0 => {
+                DriverError::Noise
+            }
             Came::Nothing => {
                 // A request that found no time to go out is no silence of the unit; a turn of listening is.
                 if self.asked.sent > 0 || self.asked.shape.is_none() {

@@ -36,6 +36,16 @@ async fn a_device_that_a_gateway_cannot_reach_backs_off_like_a_silent_one() {
 }
 
 #[actix::test]
+async fn a_device_that_noise_kept_from_being_asked_does_not_back_off() {
+    let bench = bench(&["noisy"], Vec::new());
+    sleep(Duration::from_secs(600)).await;
+    let tried = bench.asked("noisy").len();
+    assert!((599..=601).contains(&tried), "{tried} turns in 600 s");
+    assert!(bench.records.borrow()[0].1.contains(r#""bad":{"a":"malformed","b":"malformed"}"#));
+    assert!(bench.reports.borrow().iter().all(|report| report.state == State::Offline));
+}
+
+#[actix::test]
 async fn after_a_time_out_the_rest_of_the_poll_is_not_asked() {
     let bench = bench(&["dead"], Vec::new());
     sleep(Duration::from_millis(900)).await;

@@ -1,5 +1,6 @@
 //! The same on sockets and ptys, in a thread of its own.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -100,16 +101,21 @@ fn prepared(stream: TcpStream) -> End {
 }
 
 async fn terminal(wire: Wire, device: &Device, faults: Shared, tell: impl FnOnce(String)) {
-    let (stream, other) = SerialStream::pair().unwrap();
-    let path = other.name().unwrap();
-    // The terminal lives while somebody has it open, and `other` has a lock.
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let _held = rustix::fs::open(Path::new(&path), flags, Mode::empty()).unwrap();
-    drop(other);
+    let (stream, path, _held) = pty();
     let (sender, gateways) = unbounded_channel();
     sender.send(Box::new(stream) as End).unwrap();
     tell(path);
     Proxy::new(gateways, device.end(wire).await, wire, false, faults).run().await;
+}
+
+/// A terminal: the side of its device, and the path for who reads the device. It lives as long as the third.
+pub fn pty() -> (SerialStream, String, OwnedFd) {
+    let (stream, other) = SerialStream::pair().unwrap();
+    let path = other.name().unwrap();
+    // `other` has a lock.
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let held = rustix::fs::open(Path::new(&path), flags, Mode::empty()).unwrap();
+    (stream, path, held)
 }
 
 impl Device {

@@ -115,6 +115,11 @@ pub async fn run(
     verdict
 }
 
+/// One read.
+pub async fn once(driver: &mut dyn Driver, patience: Duration) -> Result<(), DriverError> {
+    read(driver, &targets(patience)[0], patience).await.map(drop)
+}
+
 /// How many requests it takes until ten in a row are answered, once nothing is disturbed any more.
 pub async fn recovery(driver: &mut dyn Driver, faults: &Shared, patience: Duration) -> usize {
     faults.set(&[]);
@@ -230,6 +235,7 @@ fn name(error: &DriverError) -> &'static str {
         DriverError::Refused(_) => "refused",
         DriverError::Malformed(_) => "malformed",
         DriverError::Unconfirmed(_) => "unconfirmed",
+        DriverError::Noise => "noise",
         DriverError::Lost(_) => "lost",
     }
 }
