@@ -28,6 +28,18 @@ pub use encode::{EncodeError, encode};
 pub use mask::{is_same, mask};
 pub use pattern::{from_layout, to_layout};
 
+/// Most characters of a text in [`complaint`].
+const SHOWN: usize = 60;
+
+/// The text that gives no value of a point, for people: its beginning, escaped. `None` where no text is to blame.
+#[must_use]
+pub fn complaint(point: &Point, raw: &Raw, value: &Result<Value, Reason>) -> Option<String> {
+    let (Raw::Text(text), Err(Reason::Malformed)) = (raw, value) else { return None };
+    let short: String = text.chars().take(SHOWN).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    Some(format!("{short:?}{more} is no {}", point.kind.name()))
+}
+
 /// Reads the raw data of a point.
 ///
 /// - `Raw::Bit` belongs to `bool` alone.

@@ -49,6 +49,8 @@ pub struct Report {
     pub state: State,
     /// Why it is not online.
     pub reason: Option<String>,
+    /// What is wrong with the answer, in words. It may be other words each time, so it makes no change by itself.
+    pub detail: Option<String>,
     /// When the poll was.
     pub ts: Timestamp,
 }
@@ -186,7 +188,7 @@ impl Status {
 
     /// Takes a report; says whether something changed.
     fn take(&mut self, report: Report) -> bool {
-        let Report { device, state, reason, ts } = report;
+        let Report { device, state, reason, detail, ts } = report;
         let good = (state == State::Online).then_some(ts);
         let known = self.known.get(&device);
         let last_good = good.or(known.and_then(|known| known.last_good));
@@ -196,7 +198,7 @@ impl Status {
             match state {
                 State::Online => tracing::info!(%device, "online"),
                 State::Degraded | State::Offline => {
-                    tracing::warn!(%device, reason = reason.as_deref(), "{}", state.name());
+                    tracing::warn!(%device, reason = reason.as_deref(), detail, "{}", state.name());
                 }
             }
             let mut body = Body::new()
@@ -205,6 +207,9 @@ impl Status {
                 .with("since", &ts.to_string());
             if let Some(reason) = &reason {
                 body = body.with("reason", reason);
+            }
+            if let Some(detail) = &detail {
+                body = body.with("detail", detail);
             }
             if let Some(last_good) = last_good {
                 body = body.with("last_good", &last_good.to_string());
@@ -342,6 +347,7 @@ mod tests {
             device: DeviceId::new("boiler").unwrap(),
             state,
             reason: reason.map(str::to_owned),
+            detail: None,
             ts: Timestamp::from_millis(millis),
         }
     }

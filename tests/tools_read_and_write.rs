@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Output;
 
 use serde_json::{Value, json};
-use support::{Broker, Gateway, ModbusPeer, fieldgate, free_port, head};
+use support::{Broker, Gateway, ModbusPeer, Scale, Subscriber, fieldgate, free_port, head, scale_device};
 
 /// A secret that nobody can read, because who stands before the device is not root.
 const HEAD: &str =
@@ -252,4 +252,39 @@ fn a_line_that_a_gateway_holds_is_named_with_it() {
     }
     assert!(gateway.stop().success());
     assert_eq!(tool(folder.path(), &["read", "boiler", "flow"]).0, 0);
+}
+
+#[test]
+fn what_a_device_says_in_place_of_a_value_is_shown() {
+    let (broker, scale) = (Broker::start(), Scale::start());
+    let watcher = Subscriber::start(&broker, "fieldgate/g/scale/status");
+    let right = r"^(?<status>\w\w),(?<weight>[-+ 0-9.]+)kg$";
+    for (pattern, parts) in [
+        (r"^(?<weight>[0-9.]+) tons$", ["no frame matched; the last was \"", "kg\""]),
+        (r"^\w\w,(?<weight>[-+ 0-9.]+kg)$", ["points, such as weight: malformed: \"", "kg\" is no f64"]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let device = scale_device(&scale.path, "200ms").replace(right, pattern);
+        let config = head(folder.path(), &broker) + &device;
+        fs::write(folder.path().join("fieldgate.toml"), &config).unwrap();
+        let (code, _, complaint) = tool(folder.path(), &["read", "scale"]);
+        for part in parts.into_iter().chain(["compare what came with `frame` and `decode`"]) {
+            assert!(code == 1 && complaint.contains(part), "{part}: {complaint}");
+        }
+        // A clock that is trusted is told as one.
+        let (_, shown, _) = tool(folder.path(), &["read", "scale", "--json"]);
+        assert!(!shown.contains("unsynced"), "{shown}");
+        let mut gateway = Gateway::run(folder.path(), &config);
+        let status =
+            watcher.wait_json("fieldgate/g/scale/status", "what is wrong", |json| json["detail"].is_string());
+        let detail = status["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("kg\""), "{status}");
+        gateway.process().wait_line("detail=", support::LIMIT);
+        // Other words are no other state: the message stays what it was.
+        let seen = scale.wait_sent(5);
+        assert!(seen > 5);
+        let told: Vec<Value> = watcher.messages().iter().map(support::Message::json).collect();
+        assert_eq!(told.iter().filter(|status| status["detail"] == *detail).count(), 1, "{told:?}");
+        assert!(gateway.stop().success());
+    }
 }

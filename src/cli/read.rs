@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use super::Exit;
 use super::columns::columns;
 use super::direct::{self, Trouble};
-use crate::clock::Clock;
+use crate::clock::Moment;
 use crate::config::LinkConfig;
-use crate::decode::decode;
+use crate::decode::{self, decode};
 use crate::drivers::{Driver, DriverError, Request};
-use crate::point::{Device, Point, Raw, Reason, Value};
+use crate::point::{Device, Point, Protocol, Raw, Reason, Value};
 use crate::record::{self, Body};
 
 /// Arguments of `fieldgate read`.
@@ -73,39 +73,45 @@ pub fn read(files: &[PathBuf], arguments: &Arguments) -> Exit {
         let mut driver = direct::open(files, link, &device).await?;
         Ok(poll(&mut *driver, link, &device, &due).await)
     });
-    let (found, lost) = match polled {
-        Ok((found, lost)) => (found, lost.map(|error| direct::lost(files, link, &error))),
+    let (found, lost, said) = match polled {
+        Ok(Polled { found, lost, said }) => {
+            (found, lost.map(|error| direct::lost(files, link, &error)), said)
+        }
         Err(trouble) => {
             let offline = |&point: &usize| Found { point, raw: None, value: Err(Reason::Offline) };
-            (due.iter().map(offline).collect(), Some(trouble))
+            (due.iter().map(offline).collect(), Some(trouble), None)
         }
     };
     let mut out = io::stdout().lock();
     let told = if arguments.json {
-        writeln!(out, "{}", to_json(&device, &found))
+        writeln!(out, "{}", to_json(&device, &found, field.clock.now()))
     } else if lost.is_none() {
         out.write_all(to_text(&device, &found).as_bytes())
     } else {
         Ok(())
     };
-    let exit = match lost.or_else(|| complaint(link, &device, &found)) {
+    let exit = match lost.or_else(|| complaint(link, &device, &found, said.as_deref())) {
         Some(trouble) => trouble.tell(),
         None => Exit::Done,
     };
     direct::written(told, exit)
 }
 
-/// Asks for the points `due`, in their order. With an error the link was lost on the way.
-async fn poll(
-    driver: &mut dyn Driver,
-    link: &LinkConfig,
-    device: &Arc<Device>,
-    due: &[usize],
-) -> (Vec<Found>, Option<DriverError>) {
+/// What a poll came to.
+struct Polled {
+    found: Vec<Found>,
+    /// How the link was lost on the way.
+    lost: Option<DriverError>,
+    /// What is wrong with the first answer that is none.
+    said: Option<String>,
+}
+
+/// Asks for the points `due`, in their order.
+async fn poll(driver: &mut dyn Driver, link: &LinkConfig, device: &Arc<Device>, due: &[usize]) -> Polled {
     let mut found: Vec<Found> = Vec::new();
     let mut requests: Vec<Request> = driver.plan(device, due);
     requests.reverse();
-    let (mut lost, mut silent) = (None, false);
+    let (mut lost, mut said, mut silent) = (None, None, false);
     while let Some(request) = requests.pop() {
         let fail = |reason: Reason| move |&point: &usize| Found { point, raw: None, value: Err(reason) };
         if lost.is_some() || silent {
@@ -125,14 +131,20 @@ async fn poll(
         match answer {
             Ok(samples) => found.extend(samples.into_iter().filter_map(|sample| {
                 let point = device.points.get(sample.point)?;
-                let value = sample.raw.clone().and_then(|raw| decode(point, &raw));
+                let value = sample.raw.as_ref().map_err(|reason| *reason).and_then(|raw| decode(point, raw));
+                let wrong = || decode::complaint(point, sample.raw.as_ref().ok()?, &value);
+                said = said.take().or_else(wrong);
                 Some(Found { point: sample.point, raw: sample.raw.ok(), value })
             })),
             Err(error) => {
                 found.extend(request.points.iter().map(fail(error.reason())));
                 silent = error.is_silence();
-                if let DriverError::Lost(_) = error {
-                    lost = Some(error);
+                match error {
+                    DriverError::Lost(_) => lost = Some(error),
+                    DriverError::Malformed(what) | DriverError::Unconfirmed(what) => {
+                        said.get_or_insert(what);
+                    }
+                    DriverError::Timeout | DriverError::Refused(_) => {}
                 }
             }
         }
@@ -144,7 +156,7 @@ async fn poll(
         }
     }
     found.sort_by_key(|found| due.iter().position(|point| *point == found.point));
-    (found, lost)
+    Polled { found, lost, said }
 }
 
 /// What a device sent, for people.
@@ -181,9 +193,9 @@ pub(super) fn plain(value: &Value) -> String {
     }
 }
 
-fn to_json(device: &Device, found: &[Found]) -> String {
+fn to_json(device: &Device, found: &[Found], now: Moment) -> String {
     let members = found.iter().filter_map(|found| Some((device.points.get(found.point)?, found)));
-    let body = Body::new().with("device", device.id.as_str()).with_time(Clock::default().now());
+    let body = Body::new().with("device", device.id.as_str()).with_time(now);
     let body = body.with_json("points", |out| {
         let members = members.map(|(point, found)| (point.id.as_str(), (point, found)));
         record::object(out, members, |out, (point, found)| out.extend(point_json(point, found)));
@@ -214,7 +226,7 @@ fn point_json(point: &Point, found: &Found) -> Vec<u8> {
 }
 
 /// What to say where a point has no value.
-fn complaint(link: &LinkConfig, device: &Device, found: &[Found]) -> Option<Trouble> {
+fn complaint(link: &LinkConfig, device: &Device, found: &[Found], said: Option<&str>) -> Option<Trouble> {
     let bad = found
         .iter()
         .filter_map(|found| Some((device.points.get(found.point)?, *found.value.as_ref().err()?)));
@@ -223,7 +235,8 @@ fn complaint(link: &LinkConfig, device: &Device, found: &[Found]) -> Option<Trou
     let what = if bad.iter().all(|(_, reason)| *reason == Reason::Timeout) && bad.len() == found.len() {
         format!("{} does not answer", device.id)
     } else {
-        format!("no value for {} of {} points, such as {}: {reason}", bad.len(), found.len(), point.id)
+        let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+        format!("no value for {} of {} points, such as {}: {reason}{said}", bad.len(), found.len(), point.id)
     };
     let help = match reason {
         Reason::Timeout => {
@@ -234,6 +247,9 @@ fn complaint(link: &LinkConfig, device: &Device, found: &[Found]) -> Option<Trou
         }
         Reason::Exception(2 | 3) => {
             "the device has nothing at this address, or not of this length: look at its manual, which may count from 1"
+        }
+        Reason::Malformed if matches!(device.protocol, Protocol::Text { .. }) => {
+            "compare what came with `frame` and `decode`; garbage is the speed, the parity or the wiring"
         }
         Reason::Malformed => "look at the wiring, the parity, and whether two devices have the same address",
         _ => "look at the manual of the device, and at the type and address of the point",

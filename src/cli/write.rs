@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Exit;
 use super::direct::{self, Trouble};
 use super::read::plain;
-use crate::clock::{Clock, Moment};
+use crate::clock::Moment;
 use crate::command::{self, Outcome};
 use crate::commands::{outcome, permit};
 use crate::config::{Field, LinkConfig};
@@ -87,7 +87,7 @@ fn tell(
     json: bool,
 ) -> Exit {
     let mut out = io::stdout().lock();
-    let now: Moment = Clock::default().now();
+    let now: Moment = field.clock.now();
     let told = if json {
         let body = outcome.body(None, Some(device.id.as_str()), Some("write"), now);
         out.write_all(&body.object()).and_then(|()| writeln!(out))

@@ -76,7 +76,8 @@ pub(super) fn read_field<'r>(reader: &'r Reader<'r>, mut root: Table<'r>) -> Fie
     let links = links::read(root.tables("links"));
     let templates = root.tables("templates");
     let devices = devices::read(root.tables("devices"), templates, &links);
-    Field { links: enabled(links), devices, timeout }
+    let clock = root.table("gateway").map(|mut table| clock(&mut table)).unwrap_or_default();
+    Field { links: enabled(links), devices, timeout, clock }
 }
 
 fn enabled(links: BTreeMap<String, links::Link>) -> Vec<LinkConfig> {
@@ -101,11 +102,15 @@ fn gateway(mut table: Table) -> GatewayConfig {
     };
     table.note("id", id.as_str().into());
     let label = table.text("label");
-    let clock = table.choice("clock", &[("kernel", Clock::Kernel), ("trusted", Clock::Trusted)]);
-    let clock = clock.unwrap_or_default();
+    let clock = clock(&mut table);
     table.note("clock", if clock == Clock::Trusted { "trusted" } else { "kernel" }.into());
     table.finish();
     GatewayConfig { id, label, clock }
+}
+
+fn clock(table: &mut Table) -> Clock {
+    let clock = table.choice("clock", &[("kernel", Clock::Kernel), ("trusted", Clock::Trusted)]);
+    clock.unwrap_or_default()
 }
 
 /// Names that many machines share, because their distribution gave it.

@@ -85,6 +85,8 @@ pub struct Field {
     pub devices: Vec<Device>,
     /// `commands.timeout`
     pub timeout: Duration,
+    /// `gateway.clock`
+    pub clock: Clock,
 }
 
 /// `[gateway]`

@@ -11,7 +11,7 @@ use super::schedule::Plan;
 use crate::clock::{Clock, Moment};
 use crate::config::Layout;
 use crate::counters::PollResult;
-use crate::decode::decode;
+use crate::decode::{self, decode};
 use crate::drivers::{Driver, DriverError, Request};
 use crate::point::{Device, Reading, Reason};
 use crate::record::{self, Record};
@@ -41,6 +41,8 @@ pub(super) struct Poll {
     /// How the link was lost.
     lost: Option<String>,
     clock: Clock,
+    /// What is wrong with the first answer that gives no value.
+    detail: Option<String>,
     /// The first answer.
     at: Option<Moment>,
     begun: Instant,
@@ -64,6 +66,7 @@ impl Poll {
             answered: false,
             is_drowned: false,
             lost: None,
+            detail: None,
             clock,
             at: None,
             begun: Instant::now(),
@@ -113,7 +116,10 @@ impl Poll {
                     let Some(point) = self.device.points.get(sample.point) else {
                         continue;
                     };
-                    let value = sample.raw.and_then(|raw| decode(point, &raw));
+                    let value =
+                        sample.raw.as_ref().map_err(|reason| *reason).and_then(|raw| decode(point, raw));
+                    let wrong = || decode::complaint(point, sample.raw.as_ref().ok()?, &value);
+                    self.detail = self.detail.take().or_else(wrong);
                     self.readings.push(Reading { point: sample.point, value });
                 }
             }
@@ -125,6 +131,9 @@ impl Poll {
                     return Ok(false);
                 }
                 let reason = error.reason();
+                if reason == Reason::Malformed {
+                    self.detail.get_or_insert_with(|| error.to_string());
+                }
                 self.fail(request.points.iter().copied(), reason);
                 match error {
                     _ if error.is_silence() => self.failures = GIVE_UP,
@@ -206,7 +215,8 @@ impl Poll {
                 (State::Degraded, Some(format!("{point}: {reason}")))
             }
         };
-        Report { device: self.device.id.clone(), state, reason, ts: self.moment().wall }
+        let detail = self.detail.clone().filter(|_| state != State::Online);
+        Report { device: self.device.id.clone(), state, reason, detail, ts: self.moment().wall }
     }
 
     /// Leaves what has to be published; `is_whole` leaves all.
