@@ -141,8 +141,8 @@ async fn poll(driver: &mut dyn Driver, link: &LinkConfig, device: &Arc<Device>, 
                 silent = error.is_silence();
                 match error {
                     DriverError::Lost(_) => lost = Some(error),
-                    DriverError::Malformed(what) | DriverError::Unconfirmed(what) => {
-                        said.get_or_insert(what);
+                    DriverError::Malformed(_) | DriverError::Unconfirmed(_) | DriverError::Noise => {
+                        said.get_or_insert_with(|| error.to_string());
                     }
                     DriverError::Timeout | DriverError::Refused(_) => {}
                 }
