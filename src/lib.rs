@@ -57,6 +57,7 @@ pub mod decode;
 pub mod kind;
 #[cfg(feature = "mutant")]
 pub mod mutant;
+pub mod number;
 pub mod point;
 pub mod record;
 pub mod session;

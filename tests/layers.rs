@@ -19,7 +19,7 @@ const TIERS: [&[&str]; 11] = [
     &["drivers"],
     &[
         "record", "decode", "session", "strict", "kind", "notify", "config", "counters", "clock", "address",
-        "point", "command", "mutant",
+        "point", "command", "mutant", "number",
     ],
 ];
 

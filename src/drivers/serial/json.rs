@@ -6,10 +6,8 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visi
 use serde_json::value::RawValue;
 
 use crate::address::{JsonPath, Step};
+use crate::number;
 use crate::point::{Kind, Raw, Reason};
-
-/// Most digits of a number with an exponent that is written out as a whole number; `u64` has 20.
-const WIDEST: usize = 40;
 
 /// The whole text, if it is JSON.
 pub(super) fn parse(frame: &[u8]) -> Option<&RawValue> {
@@ -42,29 +40,9 @@ fn raw(text: &str, kind: Kind) -> Result<Raw, Reason> {
         Some(b'{' | b'[') | None => Err(Reason::Malformed),
         Some(_) => Ok(Raw::Text(match kind {
             Kind::F32 | Kind::F64 | Kind::String { .. } => text.to_owned(),
-            _ => whole(text).unwrap_or_else(|| text.to_owned()),
+            _ => number::whole(text).unwrap_or_else(|| text.to_owned()),
         })),
     }
-}
-
-/// A whole number that is written as `12.0` or `1.2e1`, in digits alone. `None`: it is none, or written so already.
-fn whole(text: &str) -> Option<String> {
-    let (sign, text) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let exponent: i32 = exponent.parse().ok()?;
-    let digits = format!("{before}{after}");
-    // Where the point stands, counted in digits from the left.
-    let point = i32::try_from(before.len()).ok()?.checked_add(exponent)?;
-    let significant = digits.trim_end_matches('0');
-    if significant.is_empty() {
-        return Some("0".to_owned());
-    }
-    let point =
-        usize::try_from(point).ok().filter(|point| *point >= significant.len() && *point <= WIDEST)?;
-    let number = format!("{significant:0<point$}");
-    let number = number.trim_start_matches('0');
-    Some(format!("{sign}{number}"))
 }
 
 /// One member of an object.
@@ -163,22 +141,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whole_numbers_stay_exact(number in any::<i64>(), zeros in 0usize..5, shift in 0u32..6) {
-            let plain = number.to_string();
-            prop_assert_eq!(whole(&plain), Some(plain.clone()));
-            prop_assert_eq!(whole(&format!("{plain}.{}", "0".repeat(zeros))), Some(plain.clone()));
-            let shifted = format!("{plain}{}", "0".repeat(usize::try_from(shift).unwrap()));
-            let expected = if number == 0 { plain.clone() } else { shifted };
-            prop_assert_eq!(whole(&format!("{plain}e{shift}")), Some(expected.clone()));
-            prop_assert_eq!(whole(&format!("{expected}e-{shift}")), Some(plain));
-        }
-
-        #[test]
         fn nothing_panics(text in ".{0,60}", path in "[a-c.\\[\\]0-9\"]{1,12}") {
             if let (Some(json), Some(path)) = (parse(text.as_bytes()), JsonPath::parse(&path)) {
                 let _found = find(json, &path, Kind::I16);
             }
-            let _whole = whole(&text);
         }
     }
 }
