@@ -79,3 +79,22 @@ fn unit_0_is_everyone_on_a_bus_and_the_server_itself_over_tcp() {
     assert!(device(&config, "all").is_broadcast());
     assert!(!device(&config, "plc").is_broadcast());
 }
+
+#[test]
+fn one_place_may_be_read_in_several_ways() {
+    let head = "[links.a]\ndriver = 'modbus-tcp'\naddress = 'plc'\n[devices.d]\nlink = 'a'\naddress = 1\n[devices.d.points]\n";
+    let first = "a = { address = 'holding:1', type = 'f32' }\n";
+    let word = "a = { address = 'holding:1', type = 'u16' }\n";
+    for (first, second) in [
+        (first, "address = 'holding:1', type = 'f32', order = 'CDAB'"),
+        (word, "address = 'holding:1', type = 'u16', order = 'BADC'"),
+        (word, "address = 'holding:1', type = 'u16', scale = 0.1"),
+        (word, "address = 'holding:1', type = 'u16', offset = 1"),
+        (word, "address = 'holding:1', type = 'u16', values = { 0 = 'off' }"),
+        (word, "address = 'holding:1', type = 'u16', invalid = [0]"),
+        (word, "address = 'holding:1', type = 'u16', bits = '0-7'"),
+    ] {
+        let config = load(&format!("{head}{first}b = {{ {second} }}\n"));
+        assert_eq!(device(&config, "d").points.len(), 2, "{second}");
+    }
+}

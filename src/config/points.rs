@@ -29,12 +29,9 @@ pub(super) fn read(
         let point = point(&id, &mut table, protocol, order);
         if let Some(point) = point.filter(|_| enabled) {
             // Simulated signals are made for each point anew.
-            let same = |other: &&Point| {
-                !matches!(protocol, Protocol::Simulator)
-                    && (&other.address, other.kind, other.bits) == (&point.address, point.kind, point.bits)
-            };
+            let same = |other: &&Point| !matches!(protocol, Protocol::Simulator) && is_double(other, &point);
             if let Some(other) = points.iter().find(same) {
-                let what = format!("{{key}} is the same place with the same type as the point {}", other.id);
+                let what = format!("{{key}} is the same place, read the same way, as the point {}", other.id);
                 table.fault("address", &what, "remove one of them, or correct its address");
             }
             points.push(point);
@@ -42,6 +39,21 @@ pub(super) fn read(
         table.finish();
     }
     points
+}
+
+/// Whatever the one says, the other says too.
+fn is_double(one: &Point, other: &Point) -> bool {
+    let order = |point: &Point| match (&point.address, point.kind.registers()) {
+        (Address::Register { area, .. }, _) if area.is_bits() => None,
+        // One register has no words to be reversed.
+        (Address::Register { .. }, 1) => Some((point.order.swaps_bytes(), false)),
+        _ => Some((point.order.swaps_bytes(), point.order.reverses_words())),
+    };
+    let place = |point: &Point| (point.kind, point.bits, order(point), point.scale, point.offset);
+    place(one) == place(other)
+        && one.address == other.address
+        && one.values == other.values
+        && one.invalid == other.invalid
 }
 
 fn point(id: &str, table: &mut Table, protocol: &Protocol, device_order: Option<Order>) -> Option<Point> {
