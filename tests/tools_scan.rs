@@ -57,13 +57,14 @@ fn readings<'j>(all: &'j Value, address: &str) -> &'j Vec<Value> {
 
 #[test]
 fn units_are_found_among_silent_ones_on_every_transport() {
-    for transport in ["tcp", "rtu", "rtu-tcp"] {
+    for (transport, driver, key) in [
+        ("tcp", "modbus-tcp", "address"),
+        ("rtu", "modbus-rtu", "path"),
+        ("rtu-tcp", "modbus-rtu-tcp", "address"),
+        ("ascii", "modbus-ascii", "path"),
+        ("ascii-tcp", "modbus-ascii", "address"),
+    ] {
         let peer = ModbusPeer::on(transport, &units());
-        let (driver, key) = match transport {
-            "rtu" => ("modbus-rtu", "path"),
-            "tcp" => ("modbus-tcp", "address"),
-            _ => ("modbus-rtu-tcp", "address"),
-        };
         let address = &peer.address;
         let folder =
             configure(&format!("driver = \"{driver}\"\n{key} = \"{address}\"\ntimeout = \"1500ms\""));
@@ -107,10 +108,10 @@ fn registers_are_shown_in_every_type_with_a_line_to_paste() {
         "[devices.unit-3]",
         "holding:0-30: 6 of 31 answer; not: 2-9 exception-2, 12-19 exception-2, 22-30 exception-2",
         "coil:0-7: 8 of 8 answer",
-        "holding:0 0226 550 u16 i16 holding_0 = { address = \"holding:0\", type = \"u16\" }",
-        "-30 i16 holding_1 = { address = \"holding:1\", type = \"i16\" }",
+        "holding:0 0226 550 u16 i16 holding_0 = { address = \"holding:0\", type = \"u16\", order = \"ABCD\" }",
+        "-30 i16 holding_1 = { address = \"holding:1\", type = \"i16\", order = \"ABCD\" }",
         "12.34 f32 CDAB holding_10 = { address = \"holding:10\", type = \"f32\", order = \"CDAB\" }",
-        "name string ABCD holding_20 = { address = \"holding:20\", type = \"string\", length = 4 }",
+        "name string ABCD holding_20 = { address = \"holding:20\", type = \"string\", length = 4, order = \"ABCD\" }",
         "coil:4 1 true bool coil_4 = { address = \"coil:4\", type = \"bool\" }",
     ] {
         assert!(rows.iter().any(|shown| shown == row), "no {row:?} in:\n{shown}");
@@ -149,6 +150,74 @@ fn registers_are_shown_in_every_type_with_a_line_to_paste() {
     for order in ["ABCD", "CDAB", "BADC", "DCBA"] {
         assert!(found.iter().any(|reading| reading["order"] == order), "{order}");
     }
+}
+
+/// Appends lines to the configuration.
+fn add(folder: &Path, text: &str) {
+    let file = folder.join("fieldgate.toml");
+    let before = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{before}{text}\n")).unwrap();
+}
+
+#[test]
+fn every_line_reads_what_the_scan_showed_whatever_the_order_of_the_device() {
+    // What has a sign, a fraction, digits, a text, a zero; and coils.
+    let words =
+        [550, 65506, 16709, 28836, 0x1234, 0x5678, 28257, 28005, 0, 1, 0x4028, 0xAE14, 0x7AE1, 0x47AE];
+    let units =
+        json!({"3": {"holding": {"10": words}, "input": {"5": [7, 0xFF00]}, "coil": {"4": [true, false]}}});
+    let peer = ModbusPeer::tcp(&units);
+    for order in ["ABCD", "CDAB", "BADC", "DCBA"] {
+        let folder = tcp(&peer.address, "20s");
+        let device = format!(
+            "[devices.pump]\nlink = \"field\"\naddress = 3\norder = \"{order}\"\n[devices.pump.points]"
+        );
+        add(folder.path(), &device);
+        let areas = ["--registers", "holding:10-23", "--registers", "input:5-6", "--registers", "coil:4-5"];
+        let asked = [&["--units", "3", "--json", "--all"], &areas[..]].concat();
+        let (code, shown, told) = run(folder.path(), &asked);
+        assert_eq!(code, 0, "{told}");
+        let all: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(all["units"][0]["device"], "pump");
+
+        // The lines of one register bear one name, of which a person keeps one.
+        let registers = all["units"][0]["registers"].as_array().unwrap();
+        let readings: Vec<_> = registers.iter().flat_map(|it| it["readings"].as_array().unwrap()).collect();
+        assert!(readings.len() > 400, "{}", readings.len());
+        let table = |(index, reading): (usize, &&Value)| {
+            let (_, table) = reading["config"].as_str().unwrap().split_once(" = ").unwrap();
+            format!("p{index} = {table}\n")
+        };
+        add(folder.path(), &readings.iter().enumerate().map(table).collect::<String>());
+        let mut command = fieldgate();
+        command.args(["read", "pump", "--json", "--config"]).arg(folder.path().join("fieldgate.toml"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let read: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for (index, reading) in readings.iter().enumerate() {
+            let found = &read["points"][format!("p{index}")];
+            assert_eq!(found["value"], reading["value"], "{order}: {reading} was read as {found}");
+        }
+    }
+}
+
+#[test]
+fn lines_of_a_unit_that_is_configured_belong_to_its_device() {
+    let peer = ModbusPeer::tcp(&units());
+    let folder = tcp(&peer.address, "20s");
+    // Of the two ids that fit best one is taken, by a unit that is not there.
+    add(
+        folder.path(),
+        "[devices.boiler]\nlink = \"field\"\naddress = 3\n[devices.unit-5]\nlink = \"field\"\naddress = 9",
+    );
+    let (code, shown, told) = run(
+        folder.path(),
+        &["--units", "3,5", "--registers", "holding:0", "--registers", "input:7", "--registers", "coil:4"],
+    );
+    assert_eq!(code, 0, "{told}");
+    assert!(shown.contains("# unit 3 is devices.boiler: add to [devices.boiler.points]\n"), "{shown}");
+    assert!(!shown.contains("[devices.unit-3]") && !shown.contains("address = 3\n"), "{shown}");
+    assert!(shown.contains("[devices.unit-5-2]") && !shown.contains("[devices.unit-5]"), "{shown}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use self::range::{Places, Units};
 use super::Exit;
 use super::direct::{self, Trouble};
 use crate::config::{Framing, LinkConfig, Transport};
+use crate::point::{Device, Protocol};
 
 mod ask;
 mod faces;
@@ -41,11 +42,33 @@ pub struct Arguments {
 #[derive(Debug)]
 struct Scan<'l> {
     link: &'l LinkConfig,
+    /// Every enabled device, of whatever link.
+    devices: &'l [Device],
     units: Vec<u8>,
     places: &'l [Places],
     found: Vec<Unit>,
     /// A signal ended it.
     is_interrupted: bool,
+}
+
+impl<'l> Scan<'l> {
+    /// The device that is this unit already: no second one may be.
+    fn device(&self, number: u8) -> Option<&'l Device> {
+        self.devices.iter().find(|device| {
+            device.link == self.link.id
+                && matches!(device.protocol, Protocol::Modbus { unit, .. } if unit == number)
+        })
+    }
+
+    /// An id that no device has yet.
+    fn new_id(&self, number: u8) -> String {
+        let ids = (1..).map(|count| match count {
+            1 => format!("unit-{number}"),
+            count => format!("unit-{number}-{count}"),
+        });
+        let is_free = |id: &String| !self.devices.iter().any(|device| device.id.as_str() == id.as_str());
+        ids.take(self.devices.len() + 1).find(is_free).unwrap_or_default()
+    }
 }
 
 /// Asks every unit once, and each that answers for its registers. Progress goes to stderr, what was found to stdout, also
@@ -63,8 +86,14 @@ pub fn scan(files: &[PathBuf], arguments: &Arguments) -> Exit {
         Err(trouble) => return trouble.tell(),
     };
     note(&forecast(link, units.len()));
-    let mut scan =
-        Scan { link, units, places: &arguments.registers, found: Vec::new(), is_interrupted: false };
+    let mut scan = Scan {
+        link,
+        devices: &field.devices,
+        units,
+        places: &arguments.registers,
+        found: Vec::new(),
+        is_interrupted: false,
+    };
     let ended = direct::run(interruptible(files, &mut scan));
     let told = if scan.found.is_empty() && ended.is_err() && !arguments.json {
         Ok(())
@@ -91,7 +120,7 @@ async fn interruptible(files: &[PathBuf], scan: &mut Scan<'_>) -> Result<(), Tro
     let listen =
         |kind| signal(kind).map_err(|error| Trouble::failed(format!("signals cannot be received: {error}")));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let Scan { link, units, places, found, is_interrupted } = scan;
+    let Scan { link, units, places, found, is_interrupted, .. } = scan;
     let work = async {
         let mut survey = Survey::open(files, link).await?;
         for (index, unit) in units.iter().enumerate() {

@@ -94,17 +94,16 @@ async def serve(how, units, is_traced):
     kind, _, over = how.partition("-")
     framer = {"tcp": FramerType.SOCKET, "rtu": FramerType.RTU, "ascii": FramerType.ASCII}[kind]
     more = {"framer": framer}
-    if kind == "ascii":
-        more["ignore_missing_devices"] = True
-    else:
-        unit_at = 6 if kind == "tcp" else 0
+    unit_at = 6 if kind == "tcp" else 0
 
-        def silence(sending, packet):
-            if is_traced and len(packet) > unit_at + 2:
-                trace(unit_at, sending, packet)
-            return unless_missing(present, unit_at, sending, packet)
+    def silence(sending, packet):
+        # ASCII: a colon, then two digits for each byte, CR and LF. What comes may be a part of that.
+        plain = bytes.fromhex(packet[1:].strip().decode()) if kind == "ascii" and sending else packet
+        if is_traced and kind != "ascii" and len(plain) > unit_at + 2:
+            trace(unit_at, sending, plain)
+        return packet if unless_missing(present, unit_at, sending, plain) else b""
 
-        more["trace_packet"] = silence
+    more["trace_packet"] = silence
     if kind != "tcp":
         more["broadcast_enable"] = True
     if "tcp" in (kind, over):

@@ -27,7 +27,8 @@ pub(super) struct Face {
 }
 
 impl Face {
-    /// The line for the configuration.
+    /// The line for the configuration. It names the order of registers always: a device may have one of its own, which
+    /// would count for a line that says nothing.
     pub(super) fn line(&self, area: Area, number: u16) -> String {
         let kind = self.kinds.first().copied().unwrap_or(Kind::U16);
         let name = area.name();
@@ -36,7 +37,7 @@ impl Face {
         if let Kind::String { length } = kind {
             more = format!(", length = {length}");
         }
-        if self.order != Order::Abcd {
+        if !area.is_bits() {
             more = format!("{more}, order = \"{}\"", name_of(self.order));
         }
         if let Some(bit) = self.bit {
@@ -234,10 +235,15 @@ mod tests {
         let face = |kind, order, bit| Face { kinds: vec![kind], order, bit, value: Value::Bool(true) };
         let line = |face: Face| face.line(Area::Holding, 40);
         let plain = line(face(Kind::U16, Order::Abcd, None));
-        assert_eq!(plain, "holding_40 = { address = \"holding:40\", type = \"u16\" }");
+        assert_eq!(plain, "holding_40 = { address = \"holding:40\", type = \"u16\", order = \"ABCD\" }");
         let text = line(face(Kind::String { length: 8 }, Order::Badc, None));
         assert!(text.ends_with("type = \"string\", length = 8, order = \"BADC\" }"), "{text}");
         let bit = line(face(Kind::Bool, Order::Abcd, Some(3)));
-        assert_eq!(bit, "holding_40_bit3 = { address = \"holding:40\", type = \"bool\", bit = 3 }");
+        assert!(
+            bit.starts_with("holding_40_bit3 = {") && bit.ends_with("order = \"ABCD\", bit = 3 }"),
+            "{bit}"
+        );
+        let coil = face(Kind::Bool, Order::Abcd, None).line(Area::Coil, 4);
+        assert_eq!(coil, "coil_4 = { address = \"coil:4\", type = \"bool\" }");
     }
 }

@@ -11,6 +11,7 @@ use super::faces::{Face, faces, name_of};
 use crate::address::Area;
 use crate::cli::columns::columns;
 use crate::cli::read::plain;
+use crate::point::Device;
 use crate::record::Body;
 
 /// For people: of each unit what it is, a head to paste, and its registers.
@@ -33,16 +34,27 @@ pub(super) fn to_text(scan: &Scan<'_>, all: bool) -> String {
         let head =
             ["address", "raw", "value", "type", "order", "line for the configuration"].map(str::to_owned);
         let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
-        let _infallible = writeln!(
-            text,
-            "\n  [devices.unit-{0}]\n  link = \"{1}\"\n  address = {0}\n  [devices.unit-{0}.points]",
-            unit.number, scan.link.id,
-        );
+        let _infallible = writeln!(text, "\n{}", paste_head(scan, unit));
         for line in columns(&rows).lines() {
             let _infallible = writeln!(text, "  {line}");
         }
     }
     text
+}
+
+/// What stands above the lines to paste: a device, or where they belong if there is one.
+fn paste_head(scan: &Scan<'_>, unit: &Unit) -> String {
+    let number = unit.number;
+    match scan.device(number) {
+        Some(Device { id, .. }) => {
+            format!("  # unit {number} is devices.{id}: add to [devices.{id}.points]")
+        }
+        None => format!(
+            "  [devices.{0}]\n  link = \"{1}\"\n  address = {number}\n  [devices.{0}.points]",
+            scan.new_id(number),
+            scan.link.id,
+        ),
+    }
 }
 
 fn about(unit: &Unit) -> String {
@@ -135,6 +147,9 @@ pub(super) fn to_json(scan: &Scan<'_>, all: bool) -> String {
 
 fn unit_json(scan: &Scan<'_>, unit: &Unit, all: bool) -> Vec<u8> {
     let mut body = Body::new().with("unit", &unit.number);
+    if let Some(device) = scan.device(unit.number) {
+        body = body.with("device", device.id.as_str());
+    }
     if let Some(answer) = &unit.answer {
         body = body.with("answer", answer);
     }
