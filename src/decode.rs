@@ -26,7 +26,7 @@ mod tests;
 pub use change::is_change;
 pub use encode::{EncodeError, encode};
 pub use mask::{is_same, mask};
-pub use pattern::{from_layout, to_layout};
+pub use pattern::{from_layout, range, to_layout};
 
 /// Most characters of a text in [`complaint`].
 const SHOWN: usize = 60;

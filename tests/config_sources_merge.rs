@@ -132,7 +132,7 @@ fn numbers_are_exact_and_points_keep_their_order() {
          z = {{ address = '40041', type = 'i16', scale = 0.1, offset = -1e-3, writable = true, min = 20.0, max = 75 }}\n\
          a = {{ address = 30001, type = 'u64', order = 'BADC', invalid = [0x8000, '18446744073709551615'] }}\n\
          off = {{ address = 'input:9', type = 'u16', enabled = false }}\n\
-         m = {{ address = 'holding:9', type = 'u16', bits = '4-7', values = {{ 0 = 'off', -1 = 'x' }} }}\n"
+         m = {{ address = 'holding:9', type = 'u16', bits = '4-7', values = {{ 0 = 'off', 15 = 'x' }} }}\n"
     );
     let (config, _) = load(&folder(&[("a.toml", &text)]), &["a.toml"], &[]);
     let device = &config.devices[0];
@@ -149,7 +149,7 @@ fn numbers_are_exact_and_points_keep_their_order() {
     assert_eq!(a.invalid, [0x8000, i128::from(u64::MAX)]);
     assert_eq!(format!("{:?} {:?}", z.order, a.order), "Cdab Badc");
     assert_eq!(m.bits, Some((4, 7)));
-    assert_eq!(m.values.get(&-1).map(String::as_str), Some("x"));
+    assert_eq!(m.values.get(&15).map(String::as_str), Some("x"));
 }
 
 #[test]

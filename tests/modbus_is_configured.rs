@@ -98,3 +98,25 @@ fn one_place_may_be_read_in_several_ways() {
         assert_eq!(device(&config, "d").points.len(), 2, "{second}");
     }
 }
+
+#[test]
+fn numbers_that_can_be_are_taken() {
+    for point in [
+        "type = 'u16', invalid = [-1, 0xFFFF, -32768]",
+        "type = 'u16', bits = '0-3', invalid = [15, 0xFFFF]",
+        "type = 'bcd16', invalid = [9999, 0xFFFF]",
+        "type = 'f32', invalid = [70000, 0x7FC00000]",
+        "type = 'i16', values = { -32768 = 'low', 32767 = 'high', 65535 = 'error' }",
+        // Read, one name may stand for several.
+        "type = 'u16', values = { 0 = 'x', 1 = 'x' }",
+        "type = 'u16', writable = true, min = -10, max = 70000",
+        "type = 'i64', writable = true, scale = 0.000001, min = -1, max = 1",
+        "type = 'u64', writable = true, values = { 18446744073709551615 = 'none' }, invalid = [-1]",
+        "type = 'f32', writable = true, min = 70000",
+    ] {
+        let head =
+            "[links.a]\ndriver = 'modbus-tcp'\naddress = 'plc'\n[devices.d]\nlink = 'a'\naddress = 1\n";
+        let config = load(&format!("{head}points.a = {{ address = 'holding:1', {point} }}\n"));
+        assert_eq!(device(&config, "d").points.len(), 1, "{point}");
+    }
+}

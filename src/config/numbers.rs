@@ -7,7 +7,39 @@ use serde_json::Value as Json;
 
 use super::file::Value;
 use super::table::Table;
+use crate::decode::range;
 use crate::point::Kind;
+
+/// What is known of a point when its numbers are read.
+#[derive(Clone, Copy)]
+pub(super) struct Whole {
+    pub(super) kind: Option<Kind>,
+    pub(super) bits: Option<(u8, u8)>,
+    pub(super) writable: bool,
+}
+
+impl Whole {
+    /// Least and greatest raw number, of types that have whole numbers.
+    fn range(self) -> Option<(i128, i128)> {
+        match self.kind? {
+            Kind::Bool => Some((0, 1)),
+            Kind::F32 | Kind::F64 | Kind::String { .. } => None,
+            kind => Some(range(kind, self.bits)),
+        }
+    }
+
+    /// What is to be added to a negative number to get the same bits without a sign.
+    fn modulus(self) -> Option<i128> {
+        let (least, greatest) = self.range()?;
+        Some(greatest - least + 1)
+    }
+
+    /// The type, as faults name it.
+    fn name(self) -> String {
+        let bits = self.bits.map(|(low, high)| format!(" with bits = \"{low}-{high}\""));
+        format!("{}{}", self.kind.map_or("", Kind::name), bits.unwrap_or_default())
+    }
+}
 
 /// Reads `4-7` or `4`.
 pub(super) fn bits(table: &mut Table, kind: Option<Kind>) -> Option<(u8, u8)> {
@@ -49,10 +81,20 @@ fn width(kind: Kind) -> Option<u8> {
     })
 }
 
+/// Bits of a whole number, binary or of decimal digits.
+fn bits_of(kind: Kind) -> Option<u8> {
+    match kind {
+        Kind::Bcd16 => Some(16),
+        Kind::Bcd32 => Some(32),
+        kind => width(kind),
+    }
+}
+
 pub(super) type Numbers = (Decimal, Decimal, Option<Decimal>, Option<Decimal>);
 
 /// Scale, offset, min and max.
-pub(super) fn numbers(table: &mut Table, kind: Option<Kind>) -> Option<Numbers> {
+pub(super) fn numbers(table: &mut Table, point: Whole) -> Option<Numbers> {
+    let kind = point.kind;
     if let Some(kind @ (Kind::Bool | Kind::String { .. })) = kind {
         for key in ["scale", "offset", "min", "max"] {
             let what = format!("{{key}} goes with numbers only, not with {}", kind.name());
@@ -75,10 +117,38 @@ pub(super) fn numbers(table: &mut Table, kind: Option<Kind>) -> Option<Numbers> 
     {
         table.fault("min", &format!("{{key}} = {min} is greater than max = {max}"), "exchange the two");
     }
-    kind.map(|_| (scale, offset, min, max))
+    let numbers = (scale, offset, min, max);
+    if point.writable {
+        check_reach(table, point, numbers);
+    }
+    kind.map(|_| numbers)
 }
 
-pub(super) fn values(table: &mut Table, kind: Option<Kind>) -> BTreeMap<i128, String> {
+/// Between the limits must lie something that the type can hold.
+fn check_reach(table: &Table, point: Whole, (scale, offset, min, max): Numbers) {
+    let value = |raw: i128| {
+        let raw = Decimal::try_from_i128_with_scale(raw, 0).ok()?;
+        raw.checked_mul(scale)?.checked_add(offset)
+    };
+    // What no decimal holds is beyond every limit.
+    let ends = point.range().and_then(|(least, greatest)| Some((value(least)?, value(greatest)?)));
+    let Some((one, other)) = ends.filter(|_| !scale.is_zero()) else {
+        return;
+    };
+    let (least, greatest) = (one.min(other).normalize(), one.max(other).normalize());
+    let name = point.name();
+    let help = format!("write a limit from {least} to {greatest}, or another type");
+    if let Some(min) = min.filter(|min| *min > greatest) {
+        let what = format!("{{key}} = {min} is above {greatest}, the most that {name} can hold here");
+        table.fault("min", &format!("{what}: nothing could be written"), help);
+    } else if let Some(max) = max.filter(|max| *max < least) {
+        let what = format!("{{key}} = {max} is below {least}, the least that {name} can hold here");
+        table.fault("max", &format!("{what}: nothing could be written"), help);
+    }
+}
+
+pub(super) fn values(table: &mut Table, point: Whole) -> BTreeMap<i128, String> {
+    let kind = point.kind;
     let mut names = BTreeMap::new();
     let Some(mut inner) = table.table("values") else {
         return names;
@@ -97,9 +167,26 @@ pub(super) fn values(table: &mut Table, kind: Option<Kind>) -> BTreeMap<i128, St
             continue;
         };
         inner.note(&key, name.as_str().into());
-        if names.insert(number, name).is_some() {
+        if let Some((least, greatest)) = point.range() {
+            // A name may be given to the same bits without sign.
+            let greatest = if least < 0 { greatest - least } else { greatest };
+            if !(least..=greatest).contains(&number) {
+                let what = format!("{{key}} is no number that {} can have", point.name());
+                inner.fault(&key, &what, format!("write whole numbers from {least} to {greatest}"));
+                continue;
+            }
+        }
+        let is_same = |other: &i128| *other == number || Some((other - number).abs()) == point.modulus();
+        if names.keys().any(is_same) {
             inner.fault(&key, "{key} names a number that has a name already", "write each number once");
         }
+        if point.writable
+            && let Some((other, _)) = names.iter().find(|(_, known)| **known == name)
+        {
+            let what = format!("{{key}} has the name of {other} too: who writes it could mean either");
+            inner.fault(&key, &what, "write different names, or remove writable");
+        }
+        names.insert(number, name);
     }
     names
 }
@@ -112,6 +199,7 @@ pub(super) fn invalid(table: &mut Table, kind: Option<Kind>) -> Vec<i128> {
         let what = format!("{{key}} goes with numbers only, not with {}", kind.name());
         table.fault("invalid", &what, "remove it");
     }
+    let bits_of_kind = kind.and_then(bits_of);
     let mut numbers = Vec::new();
     for value in &list {
         let number = match value {
@@ -119,6 +207,16 @@ pub(super) fn invalid(table: &mut Table, kind: Option<Kind>) -> Vec<i128> {
             other => other.to_i128(),
         };
         if let Some(number) = number {
+            // Both readings of the whole register count, with its sign and without.
+            let range = bits_of_kind.map(|width| (-(1_i128 << (width - 1)), (1_i128 << width) - 1));
+            if let Some((least, greatest)) = range
+                && !(least..=greatest).contains(&number)
+            {
+                let name = kind.map_or("", Kind::name);
+                let what = format!("{{key}} holds {number}, which {name} cannot have");
+                let help = format!("write raw numbers from {least} to {greatest}");
+                table.fault("invalid", &what, help);
+            }
             numbers.push(number);
         } else {
             let help = "write raw whole numbers such as [0x8000, -1]; what TOML cannot hold goes in quotes";

@@ -4,7 +4,7 @@ use super::decode::groups;
 use super::devices::{INTERVALS, order};
 use super::frame::LONGEST_FRAME;
 use super::modbus;
-use super::numbers::{bits, invalid, numbers, values};
+use super::numbers::{Whole, bits, invalid, numbers, values};
 use super::reporting::reporting;
 use super::table::Table;
 use crate::address::{Address, AddressError, Area, JsonPath, parse_modbus};
@@ -72,8 +72,9 @@ fn point(id: &str, table: &mut Table, protocol: &Protocol, device_order: Option<
     let reporting = reporting(table, kind);
     let bits = bits(table, kind);
     let address = address(table, protocol, kind, bit);
-    let numbers = numbers(table, kind);
-    let values = values(table, kind);
+    let whole = Whole { kind, bits, writable };
+    let numbers = numbers(table, whole);
+    let values = values(table, whole);
     let invalid = invalid(table, kind);
     if let (Some(kind), Some(_)) = (kind, bit)
         && kind != Kind::Bool

@@ -146,8 +146,9 @@ pub(super) fn from_integer(kind: Kind, number: i128) -> Option<u64> {
     }
 }
 
-/// Least and greatest whole number of a type, or of a field of it.
-pub(super) fn range(kind: Kind, bits: Option<(u8, u8)>) -> (i128, i128) {
+/// Least and greatest whole number of a type that has whole numbers, or of a field of it: of `bits`, first and last.
+#[must_use]
+pub fn range(kind: Kind, bits: Option<(u8, u8)>) -> (i128, i128) {
     if is_signed(kind) && bits.is_none() {
         let half = 1i128 << (width(kind) - 1);
         (-half, half - 1)
