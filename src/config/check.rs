@@ -185,7 +185,7 @@ fn buffer(mut table: Table) -> BufferConfig {
     }
     let range = Duration::from_secs(1)..=Duration::from_secs(3650 * 86_400);
     let max_age = table.duration("max_age", range, Duration::from_secs(30 * 86_400));
-    let live_share = table.share("live_share", 0.5);
+    let live_share = table.share("live_share", &(0.0..=1.0), 0.5);
     let backlog_rate = table.whole("backlog_rate", 0..=1_000_000).unwrap_or(0);
     table.note("backlog_rate", backlog_rate.into());
     table.finish();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::frame::{Shape, frame};
 use super::line::{LINE_KEYS, PortName, line};
 use super::plugin;
-use super::table::Table;
+use super::table::{Table, list};
 use super::{LinkConfig, Medium, Transport, modbus};
 use crate::point::LinkId;
 
@@ -36,6 +36,9 @@ const DRIVERS: [(&str, Driver); 6] = [
     ("simulator", Driver::Simulator),
 ];
 
+/// The word of somebody's program, which has a name of its own.
+const PLUGIN: &str = "plugin:NAME";
+
 pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
     let mut links = BTreeMap::new();
     let mut owners = BTreeMap::new();
@@ -55,7 +58,8 @@ pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
         let pause = table.duration("pause", Duration::ZERO..=millis(60_000), Duration::ZERO);
         let range = Duration::ZERO..=millis(60_000);
         let pause_after_connect = table.duration("pause_after_connect", range, Duration::ZERO);
-        let dead_share = dead_share(&mut table);
+        // The part of a line's time that a device without answers may take.
+        let dead_share = table.share("dead_share", &(0.01..=0.5), 0.1);
         if let Some((key, place)) = transport.as_ref().filter(|_| enabled).and_then(place_of)
             && let Some(owner) = owners.insert(place, id.clone())
         {
@@ -85,20 +89,6 @@ pub(super) fn read(tables: Vec<(String, Table)>) -> BTreeMap<String, Link> {
     links
 }
 
-/// The part of a line's time that a device without answers may take.
-fn dead_share(table: &mut Table) -> f64 {
-    let (low, high) = (0.01, 0.5);
-    let share = table.share("dead_share", 0.1);
-    if (0.0..=1.0).contains(&share) && !(low..=high).contains(&share) {
-        table.fault(
-            "dead_share",
-            "{key} must lie within 0.01 to 0.5",
-            "write a part of the whole such as 0.1",
-        );
-    }
-    share
-}
-
 /// What a link owns alone, comparable, and the key that says so.
 fn place_of(transport: &Transport) -> Option<(&'static str, String)> {
     match transport {
@@ -121,11 +111,10 @@ fn place_of(transport: &Transport) -> Option<(&'static str, String)> {
 
 fn transport(table: &mut Table) -> Option<Transport> {
     if !table.has("driver") {
-        let help = "write one of `modbus-tcp`, `modbus-rtu`, `modbus-rtu-tcp`, `modbus-ascii`, `serial`, \
-                    `simulator`, `plugin:NAME`";
-        table.fault("driver", "{key} is missing", help);
+        let words = list(DRIVERS.iter().map(|(word, _)| *word).chain([PLUGIN]));
+        table.fault("driver", "{key} is missing", format!("write one of {words}"));
     }
-    let Some(driver) = table.choice("driver", &DRIVERS) else {
+    let Some(driver) = table.choice_or("driver", &DRIVERS, &[PLUGIN]) else {
         // Without it nothing can be said about the keys that depend on it.
         table.forget(&LINE_KEYS);
         table.forget(&["address", "frame"]);

@@ -97,15 +97,12 @@ impl Table<'_> {
         Some(number)
     }
 
-    /// A part of the whole, 0 to 1.
-    pub(super) fn share(&mut self, key: &'static str, default: f64) -> f64 {
+    /// A part of the whole, in a range.
+    pub(super) fn share(&mut self, key: &'static str, range: &RangeInclusive<f64>, default: f64) -> f64 {
         let share = self.decimal(key).and_then(|share| share.to_f64()).unwrap_or(default);
-        if !(0.0..=1.0).contains(&share) {
-            self.fault(
-                key,
-                "{key} must lie within 0 to 1",
-                format!("write a part of the whole such as {default}"),
-            );
+        if !range.contains(&share) {
+            let what = format!("{{key}} must lie within {} to {}", range.start(), range.end());
+            self.fault(key, &what, format!("write a part of the whole such as {default}"));
         }
         self.note(key, share.into());
         share
@@ -207,12 +204,22 @@ impl Table<'_> {
 
     /// One of some words.
     pub(super) fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        self.choice_or(key, words, &[])
+    }
+
+    /// The same where `others` are words that were looked for already.
+    pub(super) fn choice_or<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&str, T)],
+        others: &[&str],
+    ) -> Option<T> {
         let text = self.any_text(key)?;
         if let Some((word, meaning)) = words.iter().find(|(word, _)| *word == text) {
             self.note(key, (*word).into());
             return Some(*meaning);
         }
-        let words = list(words.iter().map(|(word, _)| *word));
+        let words = list(words.iter().map(|(word, _)| *word).chain(others.iter().copied()));
         self.fault(key, "{key} is none of the words it may be", format!("write one of {words}"));
         None
     }
