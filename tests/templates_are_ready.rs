@@ -101,3 +101,32 @@ fn a_file_of_templates_holds_nothing_else_and_its_mistakes_are_found_there() {
         "{complaint}"
     );
 }
+
+#[test]
+fn one_that_nobody_uses_may_leave_to_devices_what_they_have_to_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[mqtt]\nurl = \"mqtt://127.0.0.1:1\"\n[templates.meter]\nmax_gap = 5\n[templates.meter.points]\n\
+                  a = { unit = \"W\", scale = 0.1 }\nb = { address = \"holding:1\", type = \"bool\" }\n\
+                  c = { address = \"holding:2\", type = \"string\" }\n\
+                  [templates.scale]\nrequest = \"W\"\npoints.a = { address = \"weight\", type = \"f64\" }\n\
+                  [templates.program]\npoints.a = { address = \"roof/1\", type = \"bool\", bit = 3 }\n";
+    fs::write(folder.path().join("fieldgate.toml"), config).unwrap();
+    let (code, shown, complaint) = tool(folder.path(), &["check", "--print"]);
+    assert_eq!(code, 0, "{complaint}");
+    assert_eq!(shown.matches("is used by no device").count(), 3, "{shown}");
+    assert!(!shown.contains("[templates.") && !shown.contains("has no points"), "{shown}");
+}
+
+#[test]
+fn what_a_device_without_a_usable_link_says_is_judged_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[mqtt]\nurl = \"mqtt://127.0.0.1:1\"\n[links.l]\ndriver = \"profibus\"\n[devices.d]\nlink = \"l\"\n\
+                  pausee = \"1s\"\n[devices.d.points]\na = { address = \"holding:1\", type = \"u17\" }\n\
+                  b = { address = \"coil:1\", type = \"bool\", wriatble = true }\n";
+    fs::write(folder.path().join("fieldgate.toml"), config).unwrap();
+    let (code, _, complaint) = tool(folder.path(), &["check"]);
+    assert_eq!((code, complaint.matches("error: ").count()), (78, 4), "{complaint}");
+    for part in ["links.l.driver is none", "`pause`?", "points.a.type is none", "`writable`?"] {
+        assert!(complaint.contains(part), "{part}: {complaint}");
+    }
+}

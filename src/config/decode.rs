@@ -24,7 +24,7 @@ pub(super) fn text(table: &mut Table) -> Option<Protocol> {
         "write what is sent, such as \"W\\r\\n\" or { hex = \"02 57 03\" }, or remove the key to listen only";
     let request = table.bytes("request", LONGEST_REQUEST, help);
     if !table.has("decode") {
-        table.fault("decode", "{key} is missing", DECODE);
+        table.missing("decode", "{key} is missing", DECODE);
     }
     let mut inner = table.table("decode")?;
     let given: Vec<_> = WAYS.into_iter().filter(|way| inner.has(way)).collect();

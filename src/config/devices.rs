@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::decode::{check_layout, text};
+use super::driverless::{guess, stand_in};
 use super::links::Link;
 use super::points;
 use super::reporting::check_heartbeats;
@@ -17,8 +18,11 @@ use crate::point::{Device, DeviceId, LinkId, Order, Protocol};
 pub(super) const INTERVALS: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(7 * 86_400);
 
+/// Rest of the link before a request.
+const PAUSES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
+
 /// Keys that depend on the driver.
-const TEXT_KEYS: [&str; 2] = ["request", "decode"];
+pub(super) const TEXT_KEYS: [&str; 2] = ["request", "decode"];
 
 pub(super) fn read(
     tables: Vec<(String, Table)>,
@@ -38,7 +42,16 @@ pub(super) fn read(
             devices.push(device);
         }
     }
-    templates.check_unused();
+    let unused = templates.into_unused();
+    if let Some(first) = unused.first() {
+        // They have no effect, so they are not shown.
+        let effective = first.reader.effective.take();
+        let reader = first.reader;
+        for table in unused {
+            drop(device("unused", table.into_part(), links, &[]));
+        }
+        reader.effective.replace(effective);
+    }
     devices
 }
 
@@ -56,23 +69,24 @@ fn device(
     let order = order(&mut table);
     let link = link(&mut table, links);
     let Some((link, enabled)) = link.map(|(link, used)| (link, enabled && used)) else {
-        // Nothing can be said about the keys that depend on the driver.
-        table.forget(&modbus::DEVICE_KEYS);
-        table.forget(&["pause"]);
-        table.forget(&TEXT_KEYS);
-        table.forget(&["address", "points"]);
+        let mut table = table.into_part();
+        let protocol = guess(&mut table);
+        table.duration("pause", PAUSES, Duration::ZERO);
+        points::read(table.tables("points"), &protocol, order);
         table.finish();
         return None;
     };
     let protocol = protocol(&mut table, &link.transport);
-    let pause = table.duration("pause", Duration::ZERO..=Duration::from_secs(60), link.pause);
+    let pause = table.duration("pause", PAUSES, link.pause);
     let mut points = Vec::new();
     let tables = table.tables("points");
-    if tables.is_empty() {
+    if tables.is_empty() && !table.is_part() {
         table.reader.warn(format!("devices.{id} has no points"));
     }
     if let Some(protocol) = &protocol {
         points = points::read(tables, protocol, order);
+    } else if matches!(link.transport, Transport::Modbus { .. }) {
+        points::read(tables, &stand_in(), order);
     }
     if let Transport::Serial { frame, .. } = &link.transport {
         check_layout(&table, frame, &points);
@@ -121,7 +135,7 @@ fn link<'l>(table: &mut Table, links: &'l BTreeMap<String, Link>) -> Option<(&'l
         format!("write one of {}", names.join(", "))
     };
     if !table.has("link") {
-        table.fault("link", "{key} is missing", help);
+        table.missing("link", "{key} is missing", help);
         return None;
     }
     let name = table.text("link")?;
@@ -134,9 +148,7 @@ fn link<'l>(table: &mut Table, links: &'l BTreeMap<String, Link>) -> Option<(&'l
 
 fn protocol(table: &mut Table, transport: &Transport) -> Option<Protocol> {
     if !matches!(transport, Transport::Modbus { .. }) {
-        for key in modbus::DEVICE_KEYS {
-            table.refuse(key, "{key} belongs to a device on a Modbus link", "remove it");
-        }
+        modbus::refuse_keys(table);
     }
     if !matches!(transport, Transport::Serial { .. }) {
         for key in TEXT_KEYS {

@@ -12,6 +12,7 @@ use crate::point::{Device, LinkId, Tags};
 mod check;
 mod decode;
 mod devices;
+mod driverless;
 mod effective;
 mod fault;
 mod file;

@@ -111,6 +111,13 @@ fn host(table: &mut Table, key: &'static str) -> Option<(String, u16)> {
     host
 }
 
+/// Refuses what only a Modbus device may say.
+pub(super) fn refuse_keys(table: &mut Table) {
+    for key in DEVICE_KEYS {
+        table.refuse(key, "{key} belongs to a device on a Modbus link", "remove it");
+    }
+}
+
 /// What a device says of its unit.
 pub(super) fn unit(table: &mut Table, framing: Framing) -> Option<Protocol> {
     let (low, high) = if framing == Framing::Tcp { (0, 255) } else { (0, 247) };
@@ -119,7 +126,7 @@ pub(super) fn unit(table: &mut Table, framing: Framing) -> Option<Protocol> {
         _ => "write the unit id, 1 to 247, such as address = 1; 0 writes to every unit",
     };
     if !table.has("address") {
-        table.fault("address", "{key} is missing: a Modbus device needs its unit", help);
+        table.missing("address", "{key} is missing: a Modbus device needs its unit", help);
     }
     let unit = table.text_or_number("address");
     let reads = reads(table);

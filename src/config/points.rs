@@ -129,7 +129,7 @@ fn kind(table: &mut Table, protocol: &Protocol) -> Option<Kind> {
     words.push(("string", "string"));
     if !table.has("type") {
         let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
-        table.fault("type", "{key} is missing", format!("write one of {}", names.join(", ")));
+        table.missing("type", "{key} is missing", format!("write one of {}", names.join(", ")));
     }
     let name = table.choice("type", &words);
     let length = table.whole("length", 1..=LONGEST_STRING);
@@ -145,7 +145,7 @@ fn kind(table: &mut Table, protocol: &Protocol) -> Option<Kind> {
         Protocol::Modbus { .. } | Protocol::Text { decode: Decode::Bytes, .. }
             if !table.was_given("length") =>
         {
-            table.fault("length", "{key} is missing", "write how many bytes the text has, 1 to 250");
+            table.missing("length", "{key} is missing", "write how many bytes the text has, 1 to 250");
             return None;
         }
         Protocol::Modbus { .. } | Protocol::Text { decode: Decode::Bytes, .. } => length?,
@@ -173,7 +173,7 @@ fn address(table: &mut Table, protocol: &Protocol, kind: Option<Kind>, bit: Opti
         Protocol::Plugin { .. } => "write what the plugin's README says".to_owned(),
     };
     if !table.has("address") {
-        table.fault("address", "{key} is missing", help);
+        table.missing("address", "{key} is missing", help);
         return None;
     }
     let text = table.text_or_number("address")?;
@@ -207,7 +207,7 @@ fn address(table: &mut Table, protocol: &Protocol, kind: Option<Kind>, bit: Opti
         }
         Protocol::Plugin { .. } => {}
     }
-    if bit.is_some() {
+    if bit.is_some() && !table.is_part() {
         table.fault("bit", "{key} goes with registers and with bytes = true only", "remove it");
     }
     Some(Address::Name(text))
@@ -288,7 +288,11 @@ fn check_place(table: &Table, area: Area, number: u16, kind: Kind, bit: Option<u
     }
     if kind == Kind::Bool && bit.is_none() && !table.was_given("bit") {
         let help = "write bit = 0 to 15, or type = \"u16\" for the whole register";
-        table.fault("bit", &format!("{{key}} is missing: a bool needs one bit of its {name} register"), help);
+        table.missing(
+            "bit",
+            &format!("{{key}} is missing: a bool needs one bit of its {name} register"),
+            help,
+        );
     }
     let registers = kind.registers();
     if number.checked_add(registers - 1).is_none() {
@@ -302,7 +306,7 @@ fn check_place(table: &Table, area: Area, number: u16, kind: Kind, bit: Option<u
 }
 
 fn check_writable(table: &Table, protocol: &Protocol, address: Option<&Address>, part: bool) {
-    if part && !matches!(protocol, Protocol::Modbus { .. }) {
+    if part && !matches!(protocol, Protocol::Modbus { .. }) && !table.is_part() {
         table.fault("writable", "{key} with bits goes with Modbus registers only", "remove writable or bits");
     }
     match (protocol, address) {

@@ -45,13 +45,18 @@ pub(super) struct Table<'r> {
     pub(super) path: KeyPath,
     /// Where the template of a device has the same table.
     template: Option<KeyPath>,
+    /// Somebody else says the rest: what is missing is no fault.
+    is_part: bool,
+    /// It may have keys that nobody here knows.
+    is_open: bool,
     left: Dict,
-    known: Vec<Cow<'static, str>>,
+    /// In the order of asking, each once.
+    known: RefCell<Vec<Cow<'static, str>>>,
 }
 
 impl<'r> Table<'r> {
     pub(super) fn new(reader: &'r Reader<'r>, path: KeyPath, template: Option<KeyPath>, left: Dict) -> Self {
-        Self { reader, path, template, left, known: Vec::new() }
+        Self { reader, path, template, is_part: false, is_open: false, left, known: RefCell::default() }
     }
 
     /// The name of a key, as it stands in messages.
@@ -59,8 +64,17 @@ impl<'r> Table<'r> {
         show(&self.written(key))
     }
 
-    pub(super) fn has(&self, key: &str) -> bool {
+    /// The key is there. Whoever asks knows it, so it is known from now on.
+    pub(super) fn has(&self, key: &'static str) -> bool {
+        self.note_known(key.into());
         self.left.contains_key(key)
+    }
+
+    fn note_known(&self, key: Cow<'static, str>) {
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&key) {
+            known.push(key);
+        }
     }
 
     /// Notes a fault of a key, or of the table where the key is empty. `{key}` in `what` becomes its name.
@@ -73,6 +87,28 @@ impl<'r> Table<'r> {
             what: what.replace("{key}", &show(&path)),
             help: Some(help.into()),
         });
+    }
+
+    /// Notes that a key has to be there and is not, unless the table is a part.
+    pub(super) fn missing(&self, key: &str, what: &str, help: impl Into<String>) {
+        if !self.is_part {
+            self.fault(key, what, help);
+        }
+    }
+
+    /// The same table as a part of one that nobody has seen yet.
+    pub(super) fn into_part(self) -> Self {
+        Self { is_part: true, ..self }
+    }
+
+    /// From now on a key that is not known is a fault only where it is nearly one that is.
+    pub(super) fn open(&mut self) {
+        self.is_open = true;
+    }
+
+    /// What is missing is no fault.
+    pub(super) fn is_part(&self) -> bool {
+        self.is_part
     }
 
     /// The path by which the key was written: that of the device, or else that of its template.
@@ -140,7 +176,7 @@ impl<'r> Table<'r> {
     pub(super) fn take(&mut self, key: impl Into<Cow<'static, str>>) -> Option<(Value, bool)> {
         let key = key.into();
         let taken = self.left.remove(&*key).map(|value| (value, self.is_variable(&key)));
-        self.known.push(key);
+        self.note_known(key);
         taken
     }
 
@@ -173,7 +209,8 @@ impl<'r> Table<'r> {
 
     fn inner(&self, key: &str, dict: Dict) -> Table<'r> {
         let under = |path: &KeyPath| [path.as_slice(), &[key.to_owned()]].concat();
-        Table::new(self.reader, under(&self.path), self.template.as_ref().map(under), dict)
+        let table = Table::new(self.reader, under(&self.path), self.template.as_ref().map(under), dict);
+        Table { is_part: self.is_part, ..table }
     }
 
     /// The tables inside a table that is keyed by id; a bad id is a fault, its table is not read.
@@ -201,7 +238,7 @@ impl<'r> Table<'r> {
 
     /// The key was written, whatever came of it.
     pub(super) fn was_given(&self, key: &str) -> bool {
-        self.has(key) || self.reader.find(&self.written(key)).is_some()
+        self.left.contains_key(key) || self.reader.find(&self.written(key)).is_some()
     }
 
     /// Every key with its value, for a table with free keys.
@@ -213,7 +250,7 @@ impl<'r> Table<'r> {
     pub(super) fn forget(&mut self, keys: &[&'static str]) {
         for key in keys {
             self.left.remove(*key);
-            self.known.push((*key).into());
+            self.note_known((*key).into());
         }
     }
 
@@ -245,9 +282,11 @@ impl<'r> Table<'r> {
                 self.fault(&key, "{key} is not in this version yet", help);
                 continue;
             }
-            let known: Vec<&str> = self.known.iter().map(AsRef::as_ref).collect();
+            let known = self.known.borrow();
+            let known: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
             let help = match nearest(&key, &known) {
                 Some(near) => format!("did you mean `{near}`?"),
+                None if self.is_open => continue,
                 None => format!("known here: {}", list(known.iter().copied())),
             };
             self.fault(&key, "{key} is not a known key", help);
@@ -263,14 +302,13 @@ pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
         return None;
     }
     let close = |known: &&str| strsim::damerau_levenshtein(key, known);
-    let near = known.iter().copied().min_by_key(|known| close(known))?;
+    // Of two that are as near, `bit` and `bits` of `bitt`, the one that was written to its end.
+    let near = known.iter().copied().min_by_key(|known| (close(known), !key.starts_with(known)))?;
     (close(&near) <= 1 + near.len() / 4).then_some(near)
 }
 
 pub(super) fn list<'t>(words: impl Iterator<Item = &'t str>) -> String {
-    let mut words: Vec<_> = words.map(|word| format!("`{word}`")).collect();
-    words.dedup();
-    words.join(", ")
+    words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// A path as it would be written in TOML.

@@ -6,53 +6,6 @@ use super::file::{Dict, Source};
 use super::load;
 use super::table::Table;
 
-/// What a device may say, `template` apart; for a template that no device reads.
-const DEVICE_KEYS: [&str; 17] = [
-    "enabled",
-    "label",
-    "tags",
-    "link",
-    "address",
-    "poll_interval",
-    "order",
-    "align",
-    "max_registers",
-    "read_write",
-    "pause",
-    "max_bits",
-    "max_gap",
-    "answer_time",
-    "request",
-    "decode",
-    "points",
-];
-
-/// What a point may say.
-const POINT_KEYS: [&str; 22] = [
-    "enabled",
-    "label",
-    "tags",
-    "address",
-    "type",
-    "length",
-    "order",
-    "scale",
-    "offset",
-    "unit",
-    "bit",
-    "bits",
-    "invalid",
-    "values",
-    "writable",
-    "min",
-    "max",
-    "poll_interval",
-    "no_merge",
-    "deadband",
-    "report",
-    "heartbeat",
-];
-
 /// Every template, and which of them a device has.
 pub(super) struct Templates<'r> {
     tables: BTreeMap<String, (Table<'r>, Dict)>,
@@ -94,9 +47,10 @@ impl<'r> Templates<'r> {
         }))
     }
 
-    /// Looks at what no device has read: a mistake in it would show only once one does.
-    pub(super) fn check_unused(self) {
-        for (id, (mut table, _)) in self.tables {
+    /// What no device has read: a mistake in it would show only once one does.
+    pub(super) fn into_unused(self) -> Vec<Table<'r>> {
+        let mut unused = Vec::new();
+        for (id, (table, _)) in self.tables {
             if self.used.contains(&id) {
                 continue;
             }
@@ -105,12 +59,8 @@ impl<'r> Templates<'r> {
             if !source.is_some_and(|source| source.is_library) {
                 table.reader.warn(format!("templates.{id} is used by no device"));
             }
-            for (_, mut point) in table.tables("points") {
-                point.forget(&POINT_KEYS);
-                point.finish();
-            }
-            table.forget(&DEVICE_KEYS);
-            table.finish();
+            unused.push(table);
         }
+        unused
     }
 }

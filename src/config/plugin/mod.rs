@@ -56,9 +56,11 @@ pub(super) fn name(table: &Table) -> Option<String> {
 /// Reads the keys of a plugin's link, those that every link has apart. A link that is not used needs no plugin.
 pub(super) fn read(table: &mut Table, name: &str, enabled: bool) -> Option<Transport> {
     let plugin = find(table, name, enabled);
-    if plugin.is_none() {
-        // Without the plugin nothing can be said about its options.
-        drop(table.drain());
+    // Without the plugin nothing can be said about its options.
+    match plugin {
+        Some(_) => {}
+        None if enabled => table.open(),
+        None => drop(table.drain()),
     }
     plugin.map(Transport::Plugin)
 }
