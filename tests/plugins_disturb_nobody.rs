@@ -251,7 +251,9 @@ fn a_write_without_an_answer_is_not_done_later() {
     let broker = Broker::start();
     let watcher = Subscriber::start(&broker, "fieldgate/g/#");
     let config = head(folder.path(), &broker)
-        + &plugin_device(&hostile(folder.path(), "slow-write"), "timeout = \"2s\"");
+        + &plugin_device(&hostile(folder.path(), "slow-write"), "timeout = \"2s\"")
+        // Well before the plugin is done with it, after 8 s.
+        + "[commands]\ntimeout = \"5s\"\n";
     let mut gateway = Gateway::run(folder.path(), &config);
     watcher.wait_for("a reading", |message| message.payload.contains("\"v\":7"));
     let command = r#"{"id":"w-1","action":"write","values":{"v":9},"expires_at":"2099-01-01T00:00:00Z"}"#;
