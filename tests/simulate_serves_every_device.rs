@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fieldgate::config::{Config, load_with};
+use fieldgate::config::{Config, Medium, Transport, load_with};
 use fieldgate::decode::decode;
 use fieldgate::drivers::{DriverError, create};
 use fieldgate::point::{Kind, Value as PointValue};
@@ -39,6 +39,7 @@ address = "127.0.0.1:PORT"
 [links.far-plc]
 driver = "modbus-tcp"
 address = "192.0.2.10"
+backup = "192.0.2.11"
 [links.rs485]
 driver = "modbus-rtu"
 path = "FOLDER/ports/rs485"
@@ -59,7 +60,7 @@ path = "FOLDER/taken"
 frame = { end = "\r\n" }
 [links.wind]
 driver = "serial"
-path = "FOLDER/ports/wind"
+path = "FOLDER/ports/deep/wind"
 frame = { end = "\n" }
 [links.gps]
 driver = "serial"
@@ -67,7 +68,7 @@ usb = "0403:6001:NONE"
 frame = { start = "$", end = "\r\n", checksum = "xor8", checksum_hex = true, checksum_from = 1, checksum_mark = "*" }
 [links.air]
 driver = "serial"
-path = "FOLDER/ports/air"
+path = "FOLDER/kept/deep/air"
 frame = { silence = "20ms", checksum = "crc16-modbus" }
 timeout = "5s"
 [links.flow]
@@ -382,12 +383,34 @@ fn what_exists_stays_and_what_was_made_goes() {
     assert!(far.starts_with("env 'FIELDGATE_LINKS__FAR-PLC__ADDRESS=127.0.0.1:"), "{far}");
     assert!(Path::new(&scale).exists() && Path::new(&rs485).exists());
 
+    fs::write(simulation.folder.path().join("kept/mine"), "").unwrap();
     simulation.process.signal(Signal::TERM);
     assert_eq!(simulation.process.wait_exit(LIMIT).code(), Some(0));
     for path in [&scale, &rs485] {
         assert!(fs::symlink_metadata(path).is_err(), "{path} was left behind");
     }
+    let left = |name: &str| simulation.folder.path().join(name).exists();
+    assert!(!left("ports") && !left("kept/deep"), "folders were left behind");
+    assert!(left("kept/mine"), "what others put there");
     assert_eq!(fs::read_to_string(&taken).unwrap(), "mine");
+}
+
+#[test]
+fn a_backup_is_served_too_and_leads_to_the_same_devices() {
+    let simulation = Simulation::start();
+    let config = simulation.config();
+    let link = config.links.iter().find(|link| link.id.as_str() == "far-plc").unwrap();
+    let Transport::Modbus { medium: Medium::Tcp { host, port }, backup: Some(backup), .. } = &link.transport
+    else {
+        panic!("{:?}", link.transport);
+    };
+    // Nobody is asked but the simulation.
+    assert_eq!((host.as_str(), backup.0.as_str()), ("127.0.0.1", "127.0.0.1"));
+    assert_ne!(*port, backup.1);
+    let [main, spare] = [*port, backup.1].map(|port| format!("127.0.0.1:{port}"));
+    assert_eq!(simulation.place("far-plc"), main);
+    assert_eq!(ask("tcp", &main, &json!([[1, "write", "holding", 40, 551]])), [json!(true)]);
+    assert_eq!(ask("tcp", &spare, &json!([[1, "read", "holding", 40, 1]])), [json!([551])]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! folder, and the settings that lead a gateway there are printed.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -93,14 +94,39 @@ async fn serve(config: &Config, files: &[PathBuf], run: bool) -> Result<Exit, Si
         settings: BTreeMap::new(),
         report: String::new(),
     };
-    for link in &config.links {
-        served.serve(link).await?;
-    }
-    let Served { scratch, mut tasks, settings, mut report, .. } = served;
+    let exit = async {
+        for link in &config.links {
+            served.serve(link).await?;
+        }
+        let told = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        work(&served, files, run, told).await
+    };
+    let exit = exit.await;
+    // Each takes its link in the file system away, then the folders are empty.
+    let Served { scratch, mut tasks, .. } = served;
+    tasks.shutdown().await;
+    drop(scratch);
+    exit
+}
+
+/// Tells what is served, until somebody ends it or the gateway ends.
+async fn work(
+    served: &Served<'_>,
+    files: &[PathBuf],
+    run: bool,
+    told: impl Future<Output = ()>,
+) -> Result<Exit, SimulateError> {
+    let Served { settings, report, .. } = served;
+    let mut report = report.clone();
     if !settings.is_empty() {
         report.push_str("Not everything is served where the configuration has it. Run the gateway with:\n");
     }
-    for (name, value) in &settings {
+    for (name, value) in settings {
         // A shell takes no `-` in the name of a variable; env(1) does.
         let quoted = if name.contains('-') { ("env '", "'") } else { ("", "") };
         report.extend([quoted.0, name, "=", value, quoted.1, "\n"]);
@@ -109,30 +135,20 @@ async fn serve(config: &Config, files: &[PathBuf], run: bool) -> Result<Exit, Si
     let mut stdout = io::stdout();
     stdout.write_all(report.as_bytes()).and_then(|()| stdout.flush()).map_err(output)?;
 
-    let told = async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    };
-    let exit = if run {
+    if run {
         let mut gateway =
-            Gateway::start(files, &settings).map_err(SimulateError::system("no gateway could be started"))?;
+            Gateway::start(files, settings).map_err(SimulateError::system("no gateway could be started"))?;
         tokio::select! {
-            exit = gateway.ended() => exit,
+            exit = gateway.ended() => Ok(exit),
             () = told => {
                 gateway.stop(STOP).await;
-                Exit::Done
+                Ok(Exit::Done)
             }
         }
     } else {
         told.await;
-        Exit::Done
-    };
-    // Each takes its link in the file system away, then the folder is empty.
-    tasks.shutdown().await;
-    drop(scratch);
-    Ok(exit)
+        Ok(Exit::Done)
+    }
 }
 
 fn listen(kind: SignalKind) -> Result<Signal, SimulateError> {
@@ -153,9 +169,17 @@ impl Served<'_> {
     async fn serve(&mut self, link: &LinkConfig) -> Result<(), SimulateError> {
         let devices: Vec<&Device> =
             self.config.devices.iter().filter(|device| device.link == link.id).collect();
+        let mut spare = None;
         let place = match &link.transport {
-            Transport::Modbus { framing, medium: Medium::Tcp { host, port }, .. } => {
-                self.modbus_server(link, *framing, (host, *port), &devices).await?
+            Transport::Modbus { framing, medium: Medium::Tcp { host, port }, backup, .. } => {
+                // Both lead to the same units.
+                let answering = Line::new(units(&devices), *framing != Framing::Tcp);
+                let place = self.modbus_server(link, "ADDRESS", *framing, (host, *port), &answering).await?;
+                if let Some((host, port)) = backup {
+                    spare =
+                        Some(self.modbus_server(link, "BACKUP", *framing, (host, *port), &answering).await?);
+                }
+                place
             }
             Transport::Modbus { framing, medium: Medium::Line(serial), .. } => {
                 let answering = Line::new(units(&devices), true);
@@ -196,15 +220,21 @@ impl Served<'_> {
                 format!("link {}, {place}: device {}{unit}, {points} point{plural}\n", link.id, device.id);
             self.report.push_str(&row);
         }
+        if let Some(spare) = spare {
+            // Writing into a String cannot fail.
+            let _infallible = writeln!(self.report, "link {}, backup {spare}: the same devices", link.id);
+        }
         Ok(())
     }
 
+    /// Serves a line at the host and port that a key of the link has, or elsewhere; gives the address.
     async fn modbus_server(
         &mut self,
         link: &LinkConfig,
+        key: &str,
         framing: Framing,
         (host, port): (&str, u16),
-        devices: &[&Device],
+        answering: &Line,
     ) -> Result<String, SimulateError> {
         let loopback = match host.parse::<IpAddr>() {
             Ok(ip) => Some(ip).filter(IpAddr::is_loopback),
@@ -224,9 +254,9 @@ impl Served<'_> {
         let address: SocketAddr =
             listener.local_addr().map_err(SimulateError::system("a port has no number"))?;
         if elsewhere {
-            self.set(link, "ADDRESS", &address.to_string());
+            self.set(link, key, &address.to_string());
         }
-        let answering = Line::new(units(devices), framing != Framing::Tcp);
+        let answering = answering.clone();
         if framing == Framing::Tcp {
             self.tasks.spawn(line::serve_tcp(listener, answering));
         } else {

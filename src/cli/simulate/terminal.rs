@@ -22,16 +22,32 @@ const UNLOCK_EVERY: Duration = Duration::from_millis(500);
 /// How long to wait before a terminal that failed is replaced.
 const RENEW_AFTER: Duration = Duration::from_millis(100);
 
-/// A folder of our own in the system's temporary one, made when it is needed, gone with this.
+/// Folders made when they were needed, gone with this: one of our own in the system's temporary one, and those that were
+/// missing on the way to a path.
 #[derive(Default)]
-pub(super) struct Scratch(Option<PathBuf>);
+pub(super) struct Scratch {
+    own: Option<PathBuf>,
+    /// Each behind the one around it.
+    made: Vec<PathBuf>,
+}
 
 impl Scratch {
     fn folder(&mut self) -> io::Result<&Path> {
-        if self.0.is_none() {
-            self.0 = Some(make_folder()?);
+        if self.own.is_none() {
+            self.own = Some(make_folder()?);
         }
-        self.0.as_deref().ok_or_else(|| io::Error::other("no temporary folder"))
+        self.own.as_deref().ok_or_else(|| io::Error::other("no temporary folder"))
+    }
+
+    /// Makes a folder and those around it, where they are not there yet.
+    fn make(&mut self, folder: &Path) -> io::Result<()> {
+        let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
+        for folder in missing.into_iter().rev() {
+            fs::create_dir(folder)?;
+            self.made.push(folder.to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -50,7 +66,7 @@ fn make_folder() -> io::Result<PathBuf> {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Some(folder) = &self.0 {
+        for folder in self.made.iter().rev().chain(&self.own) {
             // What others have put there stays, and so does the folder.
             fs::remove_dir(folder).ok();
         }
@@ -72,7 +88,7 @@ impl Terminal {
     pub(super) fn open(path: Option<&Path>, name: &str, scratch: &mut Scratch) -> io::Result<Self> {
         let (stream, target, held) = pair()?;
         let path = match path {
-            Some(path) if is_free(path) && symlink(&target, path).is_ok() => path.to_owned(),
+            Some(path) if is_free(path, scratch) && symlink(&target, path).is_ok() => path.to_owned(),
             _ => {
                 let path = scratch.folder()?.join(name);
                 symlink(&target, &path)?;
@@ -157,11 +173,11 @@ fn pair() -> io::Result<(SerialStream, PathBuf, OwnedFd)> {
     Ok((stream, target, held))
 }
 
-/// Nothing lies at the path and its folder is there; what an earlier simulation left behind is removed.
-fn is_free(path: &Path) -> bool {
+/// Nothing lies at the path, and its folder is there now; what an earlier simulation left behind is removed.
+fn is_free(path: &Path, scratch: &mut Scratch) -> bool {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            path.parent().is_some_and(|folder| fs::create_dir_all(folder).is_ok())
+            path.parent().is_some_and(|folder| scratch.make(folder).is_ok())
         }
         Ok(found) if found.is_symlink() => {
             let left_behind = fs::read_link(path).is_ok_and(|target| {
@@ -198,7 +214,7 @@ mod tests {
             assert_eq!(fs::read_link(inside(name)).ok(), before);
         }
         assert_eq!(fs::read_to_string(inside("file")).unwrap(), "mine");
-        let left = scratch.0.clone().unwrap();
+        let left = scratch.own.clone().unwrap();
         drop(scratch);
         assert!(!left.exists());
     }
@@ -219,5 +235,7 @@ mod tests {
             drop(terminal);
             assert!(fs::symlink_metadata(&path).is_err(), "the link outlived its terminal");
         }
+        drop(scratch);
+        assert!(!folder.path().join("a").exists() && folder.path().exists());
     }
 }
