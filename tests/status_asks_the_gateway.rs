@@ -37,7 +37,8 @@ fn links_devices_buffer_and_uplink_are_told() {
     let port = free_port();
     let web = format!("listen = \"0.0.0.0:{port}\"\ntoken = {{ file = \"{}\" }}", secret.display());
     let config = head(folder.path(), &broker).replace("listen = \"off\"", &web)
-        + &boiler_device(&boiler.address, "200ms");
+        + &boiler_device(&boiler.address, "200ms")
+            .replace("[links.plc]", "[links.plc]\nlabel = \"Hall\"\ntags = { floor = 2, \"a b\" = [true] }");
     let mut gateway = Gateway::run(folder.path(), &config);
     for device in ["boiler", "chimney"] {
         let topic = format!("fieldgate/g/{device}/readings");
@@ -48,7 +49,7 @@ fn links_devices_buffer_and_uplink_are_told() {
     assert_eq!((code, complaint.as_str()), (0, ""), "{shown}");
     for part in [
         "gateway g: version ",
-        "  plc                  online ",
+        "  plc (Hall)           online ",
         "  boiler               online",
         "  chimney              degraded  gone: exception-2; since ",
         &format!("uplink: connected to 127.0.0.1:{} as fieldgate-g since ", broker.port),
@@ -60,6 +61,8 @@ fn links_devices_buffer_and_uplink_are_told() {
     let (code, shown, _) = status(&file, &["--json"]);
     let all: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!((code, &all["gateway"]["id"], &all["format"]), (0, &json!("g"), &json!(1)));
+    let plc = &all["links"]["plc"];
+    assert_eq!((&plc["label"], &plc["tags"]), (&json!("Hall"), &json!({"floor": 2, "a b": [true]})));
 
     // Who asks needs nothing of the configuration but `[web]`: not the secrets of the gateway.
     let other = folder.path().join("other.toml");

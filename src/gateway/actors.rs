@@ -23,7 +23,7 @@ use crate::link::{self, Link};
 use crate::point::{Device, LinkId};
 use crate::status::{Define, Status};
 use crate::uplink::{self, Uplink};
-use crate::web::{self, Shown, Web};
+use crate::web::{self, Named, Shown, Web};
 
 /// A link that must give up its port ends the request under way first. One that takes longer is left behind; the new
 /// owner of the port then tries until it is free.
@@ -115,6 +115,10 @@ impl Actors {
     pub(super) async fn follow(&mut self, config: Config) -> Vec<String> {
         let Config { gateway, mqtt, commands, web, links, devices, .. } = config;
         let devices: Vec<Arc<Device>> = devices.into_iter().map(Arc::new).collect();
+        let name = |link: &LinkConfig| {
+            (link.id.clone(), Named { label: link.label.clone(), tags: link.tags.clone() })
+        };
+        let named = links.iter().map(name).collect();
         let mut wanted: BTreeMap<LinkId, Made> = BTreeMap::new();
         for config in links {
             let devices = devices.iter().filter(|device| device.link == config.id).cloned().collect();
@@ -129,7 +133,7 @@ impl Actors {
         *self.routes.borrow_mut() =
             devices.iter().map(|device| (device.id.clone(), device.link.clone())).collect();
         let (label, insecure) = (gateway.label, mqtt.insecure());
-        if self.be_watched(web, Shown { gateway: gateway.id, label, devices, insecure }) {
+        if self.be_watched(web, Shown { gateway: gateway.id, label, links: named, devices, insecure }) {
             changed.push("web".to_owned());
         }
         let destination = Destination { config: mqtt, takes_commands: commands.enabled };

@@ -32,7 +32,7 @@ use crate::buffer::GetStats;
 use crate::clock::{Clock, Timestamp};
 use crate::config::WebConfig;
 use crate::counters::{Counter, Counters};
-use crate::point::Device;
+use crate::point::{Device, LinkId, Tags};
 use crate::session::Backoff;
 use crate::status::GetStates;
 
@@ -86,10 +86,21 @@ pub struct Shown {
     pub gateway: String,
     /// Its name for people.
     pub label: Option<String>,
+    /// What all links are called.
+    pub links: BTreeMap<LinkId, Named>,
     /// All devices.
     pub devices: Vec<Arc<Device>>,
     /// What is not checked on the way to the broker.
     pub insecure: Option<&'static str>,
+}
+
+/// What a person calls something.
+#[derive(Clone, Debug, Default)]
+pub struct Named {
+    /// A name.
+    pub label: Option<String>,
+    /// Free marks.
+    pub tags: Tags,
 }
 
 /// What the server knows beside.

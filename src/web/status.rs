@@ -19,9 +19,12 @@ pub(super) async fn write(site: &Site) -> Result<String, String> {
     for (id, link) in setup.counters.links() {
         let on = shown.devices.iter().filter(|device| device.link == id);
         let devices: Vec<&str> = on.map(|device| device.id.as_str()).collect();
+        let named = shown.links.get(&id).cloned().unwrap_or_default();
         links.insert(
             id.to_string(),
             json!({
+                "label": named.label,
+                "tags": named.tags,
                 "state": if link.is_open() { "online" } else { "offline" },
                 "reason": link.fault(),
                 "backup": link.backup(),
@@ -45,6 +48,7 @@ pub(super) async fn write(site: &Site) -> Result<String, String> {
             json!({
                 "link": device.link.as_str(),
                 "label": device.label,
+                "tags": device.tags,
                 "state": known.map(|known| known.state.name()),
                 "since": known.map(|known| known.since.to_string()),
                 "reason": known.and_then(|known| known.reason.as_deref()),

@@ -6,9 +6,9 @@ use serde_json::Value as Json;
 
 pub(super) fn tell(out: &mut impl Write, status: &Json) -> io::Result<()> {
     let gateway = &status["gateway"];
-    let label = gateway["label"].as_str().map_or_else(String::new, |label| format!(" ({})", plain(label)));
+    let name = label(gateway);
     let [id, version, run, started] = ["id", "version", "run", "started"].map(|key| text(&gateway[key]));
-    writeln!(out, "gateway {id}{label}: version {version}, run {run}, since {started}")?;
+    writeln!(out, "gateway {id}{name}: version {version}, run {run}, since {started}")?;
     if gateway["clock"] == "unsynced" {
         writeln!(out, "  the clock is not set")?;
     }
@@ -23,6 +23,7 @@ pub(super) fn tell(out: &mut impl Write, status: &Json) -> io::Result<()> {
         let backup = link["backup"].as_str();
         let detour = backup.map_or_else(String::new, |address| format!(", by the backup {}", plain(address)));
         let state = text(&link["state"]);
+        let id = format!("{id}{}", label(link));
         writeln!(out, "  {id:<20} {state:<9} {percent:.1} % busy{late}{detour}{}", why(link))?;
     }
     writeln!(out, "devices:")?;
@@ -35,6 +36,7 @@ pub(super) fn tell(out: &mut impl Write, status: &Json) -> io::Result<()> {
             let good = device["last_good"].as_str().unwrap_or("never");
             more = format!("{more}; since {}, last good {}", plain(since), plain(good));
         }
+        let id = format!("{id}{}", label(device));
         writeln!(out, "  {id:<20} {state:<9}{}", more.trim_start_matches(';'))?;
     }
     buffer(out, &status["buffer"])?;
@@ -89,6 +91,11 @@ fn uplink(out: &mut impl Write, uplink: &Json) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What people call it, behind its id.
+fn label(of: &Json) -> String {
+    of["label"].as_str().map_or_else(String::new, |label| format!(" ({})", plain(label)))
 }
 
 fn why(of: &Json) -> String {
