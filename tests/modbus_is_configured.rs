@@ -3,9 +3,11 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
-use fieldgate::config::{Config, Environment, Framing, Medium, Transport, load_with};
+use fieldgate::config::{Config, Environment, Framing, Medium, Rs485, Transport, load_with};
+use fieldgate::drivers::create;
 use fieldgate::point::{Device, Protocol};
 
 fn load(text: &str) -> Config {
@@ -118,5 +120,96 @@ fn numbers_that_can_be_are_taken() {
             "[links.a]\ndriver = 'modbus-tcp'\naddress = 'plc'\n[devices.d]\nlink = 'a'\naddress = 1\n";
         let config = load(&format!("{head}points.a = {{ address = 'holding:1', {point} }}\n"));
         assert_eq!(device(&config, "d").points.len(), 1, "{point}");
+    }
+}
+
+/// How many requests read these places of a device with these keys.
+fn requests(keys: &str, places: [&str; 2]) -> usize {
+    let [first, second] = places.map(|place| match place.split_once(':').unwrap().0 {
+        "coil" => format!("{{ address = '{place}', type = 'bool' }}"),
+        _ => format!("{{ address = '{place}', type = 'u16' }}"),
+    });
+    let config = load(&format!(
+        "[links.a]\ndriver = 'modbus-tcp'\naddress = 'plc'\n[devices.d]\nlink = 'a'\naddress = 1\n{keys}\n\
+         points.a = {first}\npoints.b = {second}\n"
+    ));
+    let device = Arc::new(device(&config, "d").clone());
+    create(&config.links[0], &[]).plan(&device, &[0, 1]).len()
+}
+
+#[test]
+fn each_bound_of_a_device_bounds_what_it_is_for() {
+    let (registers, bits) = (["holding:0", "holding:20"], ["coil:0", "coil:20"]);
+    for (keys, of_registers, of_bits) in [
+        ("", 1, 1),
+        ("max_registers = 21", 1, 1),
+        ("max_registers = 20", 2, 1),
+        ("max_bits = 21", 1, 1),
+        ("max_bits = 20", 1, 2),
+        ("max_gap = 19", 1, 1),
+        ("max_gap = 18", 2, 2),
+        // Where another request costs nothing, nothing is read across.
+        ("answer_time = '0ms'", 2, 2),
+        ("answer_time = '1s'", 1, 1),
+    ] {
+        assert_eq!((requests(keys, registers), requests(keys, bits)), (of_registers, of_bits), "{keys}");
+    }
+    let config = load(
+        "[links.a]\ndriver = 'modbus-tcp'\naddress = 'plc'\n[devices.d]\nlink = 'a'\naddress = 1\n\
+         max_registers = 11\nmax_bits = 12\nmax_gap = 13\nanswer_time = '14ms'\n",
+    );
+    let Protocol::Modbus { reads, .. } = device(&config, "d").protocol else { panic!("no Modbus") };
+    assert_eq!((reads.max_registers, reads.max_bits, reads.max_gap), (11, 12, Some(13)));
+    assert_eq!(reads.answer_time, Duration::from_millis(14));
+}
+
+#[test]
+fn times_of_polls_and_of_silent_devices_are_as_written() {
+    let config = load(
+        "[links.a]\ndriver = 'modbus-tcp'\naddress = 'plc'\ndead_share = 0.25\n\
+         [links.b]\ndriver = 'modbus-tcp'\naddress = 'other'\n\
+         [devices.one]\nlink = 'a'\naddress = 1\nalign = true\npoll_interval = '7s'\n\
+         points.p = { address = 'input:1', type = 'u16', poll_interval = '21s' }\n\
+         [devices.two]\nlink = 'b'\naddress = 1\npoints.p = { address = 'input:1', type = 'u16' }\n",
+    );
+    let shares: Vec<f64> = config.links.iter().map(|link| link.dead_share).collect();
+    assert_eq!(format!("{shares:?}"), "[0.25, 0.1]");
+    let (one, two) = (device(&config, "one"), device(&config, "two"));
+    assert_eq!((one.align, one.poll_interval), (true, Duration::from_secs(7)));
+    assert_eq!(one.points[0].poll_interval, Some(Duration::from_secs(21)));
+    assert_eq!(
+        (two.align, two.poll_interval, two.points[0].poll_interval),
+        (false, Duration::from_secs(5), None)
+    );
+}
+
+#[test]
+fn the_direction_of_a_line_is_as_written() {
+    let millis = Duration::from_millis;
+    let usual = Rs485 {
+        rts_on_send: true,
+        rts_after_send: false,
+        delay_before: Duration::ZERO,
+        delay_after: Duration::ZERO,
+        rx_during_tx: false,
+    };
+    let turned = Rs485 { rts_on_send: false, rts_after_send: true, ..usual };
+    for (keys, expected) in [
+        ("", None),
+        ("rs485 = {}", Some(usual)),
+        ("rs485 = { rts_on_send = false }", Some(turned)),
+        ("rs485 = { rts_on_send = false, rts_after_send = true }", Some(turned)),
+        ("rs485 = { rts_after_send = false }", Some(usual)),
+        ("rs485 = { rx_during_tx = true }", Some(Rs485 { rx_during_tx: true, ..usual })),
+        (
+            "rs485 = { delay_before = '1ms', delay_after = '2ms' }",
+            Some(Rs485 { delay_before: millis(1), delay_after: millis(2), ..usual }),
+        ),
+    ] {
+        let config = load(&format!("[links.a]\ndriver = 'modbus-rtu'\npath = '/dev/ttyS9'\n{keys}\n"));
+        let Transport::Modbus { medium: Medium::Line(line), .. } = &config.links[0].transport else {
+            panic!("no line");
+        };
+        assert_eq!(line.rs485, expected, "{keys}");
     }
 }
