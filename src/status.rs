@@ -8,128 +8,23 @@ use tokio::sync::oneshot;
 
 use crate::clock::Timestamp;
 use crate::point::{Device, DeviceId};
-use crate::record::{self, Body};
+use crate::record::Body;
+
+mod info;
+mod messages;
+#[cfg(test)]
+mod tests;
+
+use info::info;
+pub use messages::{
+    Aspect, Changes, Define, DeviceState, GetStates, Report, ReportUplink, Retained, State, States, Watch,
+};
 
 /// The version of the retained messages' form.
 pub const FORMAT: u32 = 1;
 
 /// Why there is no connection before the first try has ended.
 const NOT_YET: &str = "not connected yet";
-
-/// Links, devices and the uplink know these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// All is well.
-    Online,
-    /// Some points are bad.
-    Degraded,
-    /// Nothing comes.
-    Offline,
-}
-
-impl State {
-    /// The word in messages.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Online => "online",
-            Self::Degraded => "degraded",
-            Self::Offline => "offline",
-        }
-    }
-}
-
-/// A device's state after a poll.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub struct Report {
-    /// The device.
-    pub device: DeviceId,
-    /// Its state.
-    pub state: State,
-    /// Why it is not online.
-    pub reason: Option<String>,
-    /// What is wrong with the answer, in words. It may be other words each time, so it makes no change by itself.
-    pub detail: Option<String>,
-    /// When the poll was.
-    pub ts: Timestamp,
-}
-
-/// Asks what changed after version `since`; answered as soon as something did.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Changes")]
-pub struct Watch {
-    /// The last version known; 0 asks for everything.
-    pub since: u64,
-}
-
-/// These are the devices from now on. What is retained of others is taken back from the broker.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub struct Define(pub Vec<Arc<Device>>);
-
-/// Asks for every device's state, and the uplink's.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "States")]
-pub struct GetStates;
-
-/// The states.
-#[derive(Clone, Debug)]
-pub struct States {
-    /// Of the devices that were polled or tried.
-    pub devices: Vec<DeviceState>,
-    /// What was agreed with the broker, or why there is no connection.
-    pub uplink: Result<serde_json::Value, String>,
-}
-
-/// The state of a device, as its last poll left it.
-#[derive(Clone, Debug)]
-pub struct DeviceState {
-    /// The device.
-    pub device: DeviceId,
-    /// Its state.
-    pub state: State,
-    /// Since when it has this state for this reason.
-    pub since: Timestamp,
-    /// Why it is not online.
-    pub reason: Option<String>,
-    /// Its last poll with every point good.
-    pub last_good: Option<Timestamp>,
-}
-
-/// What was agreed with the broker, or why there is no connection.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub struct ReportUplink(pub Result<serde_json::Value, String>);
-
-/// What changed.
-#[derive(Clone, Debug, Default)]
-pub struct Changes {
-    /// Ask for what comes after this the next time.
-    pub version: u64,
-    /// Retained messages to publish.
-    pub retained: Vec<Retained>,
-}
-
-/// A retained message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retained {
-    /// Whose.
-    pub device: DeviceId,
-    /// Which of its topics.
-    pub aspect: Aspect,
-    /// The JSON; empty takes back what is retained (MQTT 5.0, 3.3.1.3).
-    pub payload: Vec<u8>,
-}
-
-/// The retained topics of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Aspect {
-    /// `{prefix}/{device}/info`
-    Info,
-    /// `{prefix}/{device}/status`
-    Status,
-}
 
 #[derive(Debug)]
 struct Known {
@@ -233,51 +128,6 @@ impl Status {
     }
 }
 
-/// The retained `info` of a device: its points as a cloud needs to know them.
-fn info(device: &Device) -> Vec<u8> {
-    let mut body = Body::new().with("format", &FORMAT);
-    if let Some(label) = &device.label {
-        body = body.with("label", label);
-    }
-    if let Some(tags) = &device.tags {
-        body = body.with("tags", tags);
-    }
-    body.with("link", device.link.as_str())
-        .with_json("points", |out| {
-            record::object(
-                out,
-                device.points.iter().map(|point| (point.id.as_str(), point)),
-                |out, point| {
-                    let mut body = Body::new();
-                    if let Some(label) = &point.label {
-                        body = body.with("label", label);
-                    }
-                    if let Some(tags) = &point.tags {
-                        body = body.with("tags", tags);
-                    }
-                    body = body.with("type", point.kind.name());
-                    if let Some(unit) = &point.unit {
-                        body = body.with("unit", unit);
-                    }
-                    body = body.with("writable", &point.writable);
-                    for (key, limit) in [("min", point.min), ("max", point.max)] {
-                        if let Some(limit) = limit {
-                            body = body
-                                .with_json(key, |out| out.extend_from_slice(limit.to_string().as_bytes()));
-                        }
-                    }
-                    if !point.values.is_empty() {
-                        let values: BTreeMap<String, &String> =
-                            point.values.iter().map(|(raw, name)| (raw.to_string(), name)).collect();
-                        body = body.with("values", &values);
-                    }
-                    out.extend_from_slice(&body.object());
-                },
-            );
-        })
-        .object()
-}
-
 impl Actor for Status {
     type Context = Context<Self>;
 }
@@ -335,37 +185,5 @@ impl Handler<GetStates> for Status {
             last_good: known.last_good,
         };
         MessageResult(States { devices: self.known.iter().map(state).collect(), uplink: self.uplink.clone() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn report(state: State, reason: Option<&str>, millis: i64) -> Report {
-        Report {
-            device: DeviceId::new("boiler").unwrap(),
-            state,
-            reason: reason.map(str::to_owned),
-            detail: None,
-            ts: Timestamp::from_millis(millis),
-        }
-    }
-
-    #[test]
-    fn a_state_is_told_when_it_changes_and_only_then() {
-        let mut status = Status::new(9);
-        assert!(status.take(report(State::Online, None, 1000)));
-        assert!(!status.take(report(State::Online, None, 2000)));
-        let since = status.changes(0).version;
-        assert!(status.take(report(State::Degraded, Some("power: timeout"), 3000)));
-        assert!(!status.take(report(State::Degraded, Some("power: timeout"), 4000)));
-        let changes = status.changes(since);
-        assert_eq!(changes.retained.len(), 1);
-        assert_eq!(
-            String::from_utf8_lossy(&changes.retained[0].payload),
-            r#"{"format":1,"state":"degraded","since":"1970-01-01T00:00:03.000Z","reason":"power: timeout","last_good":"1970-01-01T00:00:02.000Z","run":9}"#
-        );
-        assert!(status.changes(changes.version).retained.is_empty());
     }
 }
