@@ -17,6 +17,9 @@ use crate::status::{Report, State};
 
 /// Failed polls in a row after which a device backs off.
 const DEAD_AFTER: u32 = 3;
+/// Failed polls of suspects that may follow one another at their own pace: with them a single device that fell silent
+/// is found dead. What comes on top keeps to the share.
+const CREDIT: u32 = 2;
 /// A dead device is tried at least this often, whatever its poll interval.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// The wall clock is looked at this often while an aligned device waits: it may have been set.
@@ -60,6 +63,8 @@ struct Slot {
     /// The last used first.
     plans: Vec<Plan>,
     failures: u32,
+    /// It gave a sign of life at its last poll.
+    is_alive: bool,
     published: Published,
     /// The points without a value at their last poll.
     bad: BTreeMap<usize, Reason>,
@@ -71,6 +76,8 @@ pub(super) struct Schedule {
     slots: Vec<Slot>,
     /// The part of the link's time that a dead device may take.
     dead_share: f64,
+    /// Devices whose last poll failed may be polled from then on, while others answer. Nothing: none has failed yet.
+    gate: Option<Instant>,
     /// Since when the link is open: a turn that came before was not missed for want of time.
     open: Instant,
 }
@@ -84,10 +91,11 @@ impl Schedule {
             groups: Group::of(device, now),
             plans: Vec::new(),
             failures: 0,
+            is_alive: false,
             published: Published::new(device),
             bad: BTreeMap::new(),
         };
-        Self { slots: devices.iter().map(slot).collect(), dead_share, open: now }
+        Self { slots: devices.iter().map(slot).collect(), dead_share, gate: None, open: now }
     }
 
     /// The link is open. Every device is planned anew: the driver may be another one.
@@ -108,13 +116,16 @@ impl Schedule {
     /// When the next poll is due; never longer ahead than the wall clock can be trusted.
     pub(super) fn due(&mut self, now: Instant, wall: Timestamp) -> Option<Instant> {
         let mut first: Option<Instant> = None;
+        let gate = self.gate();
         for slot in &mut self.slots {
             let may_jump = slot.device.align && slot.failures < DEAD_AFTER;
+            let gate = gate.filter(|_| slot.is_suspect());
             for group in &mut slot.groups {
                 if may_jump {
                     group.align(now, wall);
                 }
-                let due = if may_jump { group.due.min(now + LOOK) } else { group.due };
+                let due = opens(group.due, gate);
+                let due = if may_jump { due.min(now + LOOK) } else { due };
                 first = Some(first.map_or(due, |first| first.min(due)));
             }
         }
@@ -125,17 +136,22 @@ impl Schedule {
     pub(super) fn begin(&mut self, driver: &mut dyn Driver) -> Option<Turn> {
         let now = Instant::now();
         let open = self.open;
+        let gate = self.gate();
         let deadline = |slot: &Slot| {
-            let due = slot.groups.iter().filter(|group| group.due <= now);
+            let gate = gate.filter(|_| slot.is_suspect());
+            let due = slot.groups.iter().filter(|group| opens(group.due, gate) <= now);
             due.map(Group::deadline).min()
         };
         let candidates = self.slots.iter_mut().filter_map(|slot| Some((deadline(slot)?, slot)));
         let (_, slot) = candidates.min_by_key(|(deadline, _)| *deadline)?;
         let mut points = Vec::new();
         let mut missed = 0;
+        let is_kept_back = gate.is_some() && slot.is_suspect();
         for group in slot.groups.iter_mut().filter(|group| group.due <= now) {
             points.extend_from_slice(&group.points);
-            missed += group.take(now, open);
+            let late = group.take(now, open);
+            // What a suspect was kept waiting is no want of time.
+            missed += if is_kept_back { 0 } else { late };
         }
         points.sort_unstable();
         Some(Turn { device: slot.device.clone(), plan: slot.plan(points, driver), missed })
@@ -164,7 +180,7 @@ impl Schedule {
             }
         }
         if poll.is_answered() {
-            slot.failures = 0;
+            (slot.failures, slot.is_alive) = (0, true);
             if let Some((point, reason)) = slot.bad.first_key_value() {
                 let id = slot.device.points.get(*point).map(|point| point.id.as_str()).unwrap_or_default();
                 report.state = State::Degraded;
@@ -176,12 +192,30 @@ impl Schedule {
             // No fault of the device; its line is free for nobody else meanwhile.
             return report;
         }
+        slot.is_alive = false;
         let is_new = slot.failures + 1 == DEAD_AFTER;
         slot.failures = slot.failures.saturating_add(1);
+        let cost = poll.begun().elapsed();
         if slot.failures >= DEAD_AFTER {
-            slot.rest(poll.begun().elapsed(), share, dead + usize::from(is_new));
+            slot.rest(cost, share, dead + usize::from(is_new));
         }
+        self.shut(cost);
         report
+    }
+
+    /// A poll failed that took so long: for the share of that, the next suspect waits. Nobody waits for what failed long
+    /// ago, nor for more than one poll.
+    fn shut(&mut self, cost: Duration) {
+        let wait = fair(cost, self.dead_share);
+        let now = Instant::now();
+        let earliest = now.checked_sub(wait * CREDIT).unwrap_or(now);
+        let gate = self.gate.map_or(earliest, |gate| gate.max(earliest));
+        self.gate = Some((gate + wait).min(now + wait));
+    }
+
+    /// From when on suspects may be polled; nothing when nobody would be kept waiting by them.
+    fn gate(&self) -> Option<Instant> {
+        self.gate.filter(|_| self.slots.iter().any(|slot| slot.is_alive))
     }
 
     /// Leaves of a poll what has to be published; `is_whole` leaves all.
@@ -213,6 +247,11 @@ impl Schedule {
 }
 
 impl Slot {
+    /// It failed, but not often enough to be dead: those rest for a time of their own.
+    fn is_suspect(&self) -> bool {
+        (1..DEAD_AFTER).contains(&self.failures)
+    }
+
     fn plan(&mut self, points: Vec<usize>, driver: &mut dyn Driver) -> Plan {
         let known = self.plans.iter().position(|plan| *plan.points == *points);
         let plan = if let Some(known) = known {
@@ -230,7 +269,7 @@ impl Slot {
     /// Alone it never gets more than its share. Several dead devices share one share, as far as each is still tried
     /// every minute.
     fn rest(&mut self, cost: Duration, share: f64, dead: usize) {
-        let fair = cost.mul_f64((1.0 / share.clamp(0.01, 0.5)) - 1.0);
+        let fair = fair(cost, share);
         let together = fair.saturating_mul(u32::try_from(dead).unwrap_or(u32::MAX));
         let interval = self.groups.first().map_or(Duration::ZERO, |group| group.interval);
         let doubled = 1 << (self.failures - DEAD_AFTER).min(16);
@@ -247,4 +286,14 @@ impl Slot {
             group.due = due;
         }
     }
+}
+
+/// How long the link is the others' after a poll that took so long, for the poll to be no more than its share.
+fn fair(cost: Duration, share: f64) -> Duration {
+    cost.mul_f64((1.0 / share.clamp(0.01, 0.5)) - 1.0)
+}
+
+/// When what is due then may be polled behind the gate. Nobody is left alone for longer than a dead device.
+fn opens(due: Instant, gate: Option<Instant>) -> Instant {
+    gate.map_or(due, |gate| due.max(gate.min(due + LONGEST_REST)))
 }

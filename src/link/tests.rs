@@ -36,8 +36,8 @@ enum Seen {
 
 type Log = Rc<RefCell<Vec<(Duration, Seen)>>>;
 
-/// Answers after 10 ms, unless the device's name says otherwise: `dead-1` is silent, `noisy` is on a line that is never
-/// quiet, `absent` is what a gateway cannot
+/// Answers after 10 ms, unless the device's name says otherwise: `dead-1` is silent, `until-5-1` for five seconds, `noisy`
+/// is on a line that is never quiet, `absent` is what a gateway cannot
 /// reach, `panic` panics once, `slow-300` takes 300 ms, `stall` takes ten seconds once, `holey` teaches something once.
 struct Scripted {
     log: Log,
@@ -81,7 +81,8 @@ impl Driver for Scripted {
     async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError> {
         let device = request.device.id.to_string();
         self.note(Seen::Asked(device.clone()));
-        if device.starts_with("dead") {
+        let until = device.strip_prefix("until-").and_then(|rest| rest.split('-').next()?.parse().ok());
+        if device.starts_with("dead") || self.start.elapsed() < Duration::from_secs(until.unwrap_or(0)) {
             sleep_until(deadline).await;
             return Err(DriverError::Timeout);
         }

@@ -174,6 +174,55 @@ async fn several_dead_devices_share_one_share() {
     }
 }
 
+#[actix::test]
+async fn many_that_are_dead_from_the_start_do_not_take_the_line() {
+    let quick = |name: &str| Device { poll_interval: Duration::from_millis(100), ..device(name) };
+    let mut devices: Vec<Device> = (0..20).map(|index| quick(&format!("dead-{index}"))).collect();
+    devices.push(quick("alive"));
+    let bench = bench_of(devices, 0.1, Vec::new());
+    sleep(Duration::from_secs(64)).await;
+    let dead: Vec<Duration> = (0..20).flat_map(|index| bench.asked(&format!("dead-{index}"))).collect();
+    let alive = bench.asked("alive");
+    let within = |asked: &[Duration], from: u64, to: u64| {
+        asked.iter().filter(|at| (from..to).contains(&at.as_secs())).count()
+    };
+    // Each is asked once, which takes the four seconds and a little more. From then on they share their tenth: a fifth of
+    // a second of every two.
+    assert!((20..=21).contains(&within(&dead, 0, 5)), "{dead:?}");
+    for from in (5..64).step_by(10).take(5) {
+        let asked = within(&dead, from, from + 10);
+        assert!((4..=6).contains(&asked), "{asked} polls of the dead in ten seconds from {from}");
+        let asked = within(&alive, from, from + 10) / 2;
+        // One of them costs two of its polls.
+        assert!((88..=100).contains(&asked), "{asked} polls of 100 in ten seconds from {from}");
+    }
+    for index in 0..20 {
+        let asked = bench.asked(&format!("dead-{index}"));
+        assert!(asked.len() >= 2, "dead-{index} was left alone: {asked:?}");
+    }
+}
+
+#[actix::test]
+async fn one_that_falls_silent_is_found_dead_at_its_own_pace() {
+    let bench = bench(&["dead", "alive"], Vec::new());
+    sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(bench.asked("dead").len(), 3, "three turns in a row, as if it were alone");
+}
+
+#[actix::test]
+async fn a_burst_that_hit_all_is_over_when_it_is_over() {
+    // All are silent for five seconds; the first who answers opens the line to the others.
+    let names: Vec<String> = (0..10).map(|index| format!("until-5-{index}")).collect();
+    let mut devices: Vec<Device> = names.iter().map(|name| device(name)).collect();
+    devices.push(device("alive"));
+    let bench = bench_of(devices, 0.1, Vec::new());
+    sleep(Duration::from_secs(30)).await;
+    for name in &names {
+        let good = bench.readings(name).iter().filter(|body| body.contains("\"a\":7")).count();
+        assert!(good >= 20, "{name}: {good} good polls of the 25 seconds after");
+    }
+}
+
 /// Polls for so long by the wall clock, which shows `wall` now; gives what it showed at each poll.
 async fn aligned(schedule: &mut Schedule, wall: &mut i64, time: Duration) -> Vec<i64> {
     let log = Log::default();
