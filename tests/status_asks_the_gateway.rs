@@ -38,7 +38,10 @@ fn links_devices_buffer_and_uplink_are_told() {
     let web = format!("listen = \"0.0.0.0:{port}\"\ntoken = {{ file = \"{}\" }}", secret.display());
     let config = head(folder.path(), &broker).replace("listen = \"off\"", &web)
         + &boiler_device(&boiler.address, "200ms")
-            .replace("[links.plc]", "[links.plc]\nlabel = \"Hall\"\ntags = { floor = 2, \"a b\" = [true] }");
+            .replace("[links.plc]", "[links.plc]\nlabel = \"Hall\"\ntags = { floor = 2, \"a b\" = [true] }")
+        + "[links.bus]\ndriver = \"modbus-rtu-tcp\"\naddress = \"127.0.0.1:1\"\n\
+           [devices.all]\nlink = \"bus\"\naddress = 0\n\
+           points.reset = { address = \"holding:9\", type = \"u16\", writable = true }\n";
     let mut gateway = Gateway::run(folder.path(), &config);
     for device in ["boiler", "chimney"] {
         let topic = format!("fieldgate/g/{device}/readings");
@@ -52,6 +55,8 @@ fn links_devices_buffer_and_uplink_are_told() {
         "  plc (Hall)           online ",
         "  boiler               online",
         "  chimney              degraded  gone: exception-2; since ",
+        // It stands for every unit of its bus, so nobody answers for it.
+        "  all                  never polled: all units\n",
         &format!("uplink: connected to 127.0.0.1:{} as fieldgate-g since ", broker.port),
         "insecure: plain",
         "buffer: ",

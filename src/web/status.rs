@@ -49,6 +49,7 @@ pub(super) async fn write(site: &Site) -> Result<String, String> {
                 "link": device.link.as_str(),
                 "label": device.label,
                 "tags": device.tags,
+                "is_polled": !device.is_broadcast(),
                 "state": known.map(|known| known.state.name()),
                 "since": known.map(|known| known.since.to_string()),
                 "reason": known.and_then(|known| known.reason.as_deref()),

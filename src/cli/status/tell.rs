@@ -28,7 +28,8 @@ pub(super) fn tell(out: &mut impl Write, status: &Json) -> io::Result<()> {
     }
     writeln!(out, "devices:")?;
     for (id, device) in members(&status["devices"]) {
-        let state = device["state"].as_str().unwrap_or("not yet polled");
+        let none = if device["is_polled"] == false { "never polled: all units" } else { "not yet polled" };
+        let state = device["state"].as_str().unwrap_or(none);
         let mut more = why(device);
         if state != "online"
             && let Some(since) = device["since"].as_str()
