@@ -158,3 +158,20 @@ fn a_heartbeat_that_no_poll_can_keep_is_told() {
     );
     assert_eq!(warnings("enabled = false"), [""; 0]);
 }
+
+#[test]
+fn an_answer_time_that_is_longer_than_the_timeout_is_told() {
+    let warnings = |driver: &str, answer_time: &str| {
+        let report = check(&format!(
+            "[links.a]\ndriver = {driver}\ntimeout = \"100ms\"\n\
+             [devices.d]\nlink = \"a\"\naddress = 1\nanswer_time = \"{answer_time}\"\n{ONE}"
+        ));
+        report.0["warnings"].clone()
+    };
+    for driver in ["\"modbus-rtu\"\npath = \"/dev/ttyS7\"", "\"modbus-tcp\"\naddress = \"192.0.2.1\""] {
+        let told = "devices.d.answer_time = 2s is longer than links.a.timeout = 100ms: such an answer would always come \
+                    too late";
+        assert_eq!(warnings(driver, "2s"), serde_json::json!([told]));
+        assert_eq!(warnings(driver, "100ms"), serde_json::json!([]));
+    }
+}

@@ -68,13 +68,17 @@ impl Scale {
     }
 
     fn driver(&self) -> Box<dyn Driver> {
+        self.driver_at(115_200)
+    }
+
+    fn driver_at(&self, baud_rate: u32) -> Box<dyn Driver> {
         create(
             &LinkConfig {
                 id: LinkId::new("scale").unwrap(),
                 label: None,
                 tags: None,
                 transport: Transport::Serial {
-                    line: SerialLine { baud_rate: 115_200, ..SerialLine::at(&self.path) },
+                    line: SerialLine { baud_rate, ..SerialLine::at(&self.path) },
                     frame: Frame::until("\r\n"),
                 },
                 timeout: PATIENCE,
@@ -245,4 +249,39 @@ async fn a_port_has_one_owner_and_no_write() {
     );
     let written = driver.write(&device(None), 1, &Raw::Number(1.0), Instant::now() + PATIENCE).await;
     assert!(matches!(written, Err(DriverError::Malformed(_))));
+}
+
+#[tokio::test]
+async fn a_long_frame_on_a_slow_line_takes_the_time_of_the_line_and_not_that_of_the_device() {
+    // 93 bytes at 1200 baud: 775 ms.
+    let scale = Scale::start(&["answer", "--paced", "1200", "--width", "93"]);
+    let mut driver = scale.driver_at(1200);
+    driver.open(Instant::now() + PATIENCE).await.unwrap();
+    let quick = Device { patience: Duration::from_millis(500), ..Device::clone(&device(Some("W\r\n"))) };
+    let quick = Arc::new(quick);
+    let mut results = Vec::new();
+    // A machine that stands still for longer than the device has makes one fail, but not all.
+    for turn in 1..=10 {
+        let limit = quick.patience + driver.overhead(&quick);
+        results.push(poll(&mut *driver, &quick, limit).await);
+        if results.last().is_some_and(Result::is_ok) {
+            assert_eq!(results.pop().unwrap(), Ok(f64::from(turn) + 0.5));
+            break;
+        }
+    }
+    assert!(results.len() < 10, "{results:?}");
+}
+
+#[tokio::test]
+async fn who_is_silent_has_no_more_than_its_own_time() {
+    let scale = Scale::start(&["answer", "--silent", "100"]);
+    let mut driver = scale.driver_at(1200);
+    driver.open(Instant::now() + PATIENCE).await.unwrap();
+    let quick = Device { patience: Duration::from_millis(300), ..Device::clone(&device(Some("W\r\n"))) };
+    let quick = Arc::new(quick);
+    let begun = Instant::now();
+    let limit = quick.patience + driver.overhead(&quick);
+    assert_eq!(poll(&mut *driver, &quick, limit).await, Err(DriverError::Timeout));
+    // The longest frame would take 34 s.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }

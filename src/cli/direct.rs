@@ -5,9 +5,8 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::Exit;
 use crate::buffer::store::visit;
@@ -152,12 +151,7 @@ pub(super) fn place_of(link: &LinkConfig, device: &Device) -> String {
     }
 }
 
-/// How long one request to a device may take, with the rests before it.
-pub(super) fn patience(link: &LinkConfig, device: &Device) -> Duration {
-    device.patience + device.pause + link.pause_after_connect
-}
-
-/// The driver of a device's link, open.
+/// The driver of a device's link, open and rested: what is asked next has all of its time.
 pub(super) async fn open(
     files: &[PathBuf],
     link: &LinkConfig,
@@ -165,6 +159,7 @@ pub(super) async fn open(
 ) -> Result<Box<dyn Driver>, Trouble> {
     let mut driver = create(link, std::slice::from_ref(device));
     driver.open(Instant::now() + link.timeout).await.map_err(|error| lost(files, link, &error))?;
+    sleep(link.pause_after_connect).await;
     Ok(driver)
 }
 

@@ -71,7 +71,7 @@ pub fn read(files: &[PathBuf], arguments: &Arguments) -> Exit {
     };
     let polled = direct::run(async {
         let mut driver = direct::open(files, link, &device).await?;
-        Ok(poll(&mut *driver, link, &device, &due).await)
+        Ok(poll(&mut *driver, &device, &due).await)
     });
     let (found, lost, said) = match polled {
         Ok(Polled { found, lost, said }) => {
@@ -107,7 +107,7 @@ struct Polled {
 }
 
 /// Asks for the points `due`, in their order.
-async fn poll(driver: &mut dyn Driver, link: &LinkConfig, device: &Arc<Device>, due: &[usize]) -> Polled {
+async fn poll(driver: &mut dyn Driver, device: &Arc<Device>, due: &[usize]) -> Polled {
     let mut found: Vec<Found> = Vec::new();
     let mut requests: Vec<Request> = driver.plan(device, due);
     requests.reverse();
@@ -119,7 +119,8 @@ async fn poll(driver: &mut dyn Driver, link: &LinkConfig, device: &Arc<Device>, 
             found.extend(request.points.iter().map(fail(reason)));
             continue;
         }
-        let answer = driver.exchange(&request, Instant::now() + direct::patience(link, device)).await;
+        let limit = device.patience + driver.overhead(device);
+        let answer = driver.exchange(&request, Instant::now() + limit).await;
         if let Err(DriverError::Refused(code)) = answer {
             // As a poll of the gateway does.
             let parts = driver.split(&request, code);

@@ -12,6 +12,7 @@ use self::range::{Places, Units};
 use super::Exit;
 use super::direct::{self, Trouble};
 use crate::config::{Framing, LinkConfig, Transport};
+use crate::drivers::modbus_of;
 use crate::point::{Device, Protocol};
 
 mod ask;
@@ -164,13 +165,15 @@ fn units(link: &LinkConfig, wanted: Option<&Units>) -> Result<Vec<u8>, Trouble> 
     Ok(units.clone())
 }
 
-/// What it will take, at worst.
+/// What it will take when nobody is there, which is what takes longest.
 fn forecast(link: &LinkConfig, units: usize) -> String {
-    let each = link.timeout + link.pause;
-    let all = each * u32::try_from(units).unwrap_or(u32::MAX);
+    let each =
+        modbus_of(link).map_or(link.timeout, |modbus| modbus.time_of_silence(link.pause, link.timeout));
+    let all = link.pause_after_connect + each * u32::try_from(units).unwrap_or(u32::MAX);
     let plural = if units == 1 { "" } else { "s" };
     format!(
-        "asking {units} unit{plural} of {}: {} at most, {} for each that is silent (`timeout` of the link)",
+        "asking {units} unit{plural} of {}: {} if none answers, {} for each that is silent (`timeout` of the link, and \
+         its line and pauses)",
         direct::place(link),
         span(all),
         span(each),

@@ -77,6 +77,17 @@ fn device(
         return None;
     };
     let protocol = protocol(&mut table, &link.transport);
+    if let Some(Protocol::Modbus { reads, .. }) = &protocol
+        && reads.answer_time > link.timeout
+    {
+        table.reader.warn(format!(
+            "{} = {:?} is longer than links.{}.timeout = {:?}: such an answer would always come too late",
+            table.name("answer_time"),
+            reads.answer_time,
+            link.id,
+            link.timeout,
+        ));
+    }
     let pause = table.duration("pause", PAUSES, link.pause);
     let mut points = Vec::new();
     let tables = table.tables("points");

@@ -29,6 +29,13 @@ pub trait Driver {
         None
     }
 
+    /// What one request to the device may need at most besides the device's own time to answer: its rests, and the line's
+    /// time for the frames. A deadline has to leave so much room; what is not needed is not waited for.
+    fn overhead(&self, device: &Device) -> Duration {
+        let _ = device;
+        Duration::ZERO
+    }
+
     /// Splits a poll of the points `due` (indices into `device.points`) into requests. Pure.
     fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request>;
 
@@ -55,7 +62,8 @@ pub trait Driver {
         let _ = (device, kept);
     }
 
-    /// Sends one request and gives one sample for each of its points.
+    /// Sends one request and gives one sample for each of its points. The device has its `patience` to begin to answer,
+    /// counted from when the rests are over.
     async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError>;
 
     /// Writes one point, once, and gives what the device says of it afterwards.

@@ -102,7 +102,7 @@ pub async fn write(
         };
         // A write, at most two other tries of it, and its reading back, each within the time a poll's request
         // has: a mute device must not hold the line for as long as a command may take.
-        let limit = deadline.min(Instant::now() + (device.patience + device.pause) * 4);
+        let limit = deadline.min(Instant::now() + (device.patience + driver.overhead(device)) * 4);
         let error = match driver.write(device, *index, raw, limit).await {
             Err(error) => TaskError::Failed { point: point.id.clone(), error },
             Ok(found) => match decode(point, &found) {

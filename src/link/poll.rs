@@ -108,7 +108,8 @@ impl Poll {
             }
             (None, None) => return Ok(true),
         };
-        match driver.exchange(request, Instant::now() + self.device.patience).await {
+        let limit = self.device.patience + driver.overhead(&self.device);
+        match driver.exchange(request, Instant::now() + limit).await {
             Ok(samples) => {
                 self.at.get_or_insert_with(|| self.clock.now());
                 self.answered = true;

@@ -136,7 +136,8 @@ pub(crate) fn device(unit: u8, points: &[(Area, u16, Kind)]) -> Arc<Device> {
         protocol: Protocol::Modbus { unit, reads: Reads::default(), broadcast: false, read_write: false },
         poll_interval: Duration::from_secs(1),
         align: false,
-        patience: Duration::from_millis(500),
+        // What bounds a request here is the deadline that it is given.
+        patience: LIMIT / 2,
         pause: Duration::ZERO,
         points: points.iter().map(point).collect(),
     })

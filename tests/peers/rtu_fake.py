@@ -17,6 +17,7 @@ Lines on standard input, each answered by `ok` or what it asks for:
     mode UNIT hears                 on a line that hears itself: the request comes back before the answer (RTU)
     mode UNIT garbage               noise before and after the answer
     mode UNIT crc                   a CRC or LRC that is wrong
+    mode UNIT paced BAUD            takes the time of such a line (8N1) for the request, the silences and the answer
     mode UNIT drip                  one byte at a time
     mode UNIT refuse CODE           an exception
     mode UNIT babble SECONDS        noise without end instead of an answer
@@ -116,7 +117,15 @@ def answer(line, frame):
         data = b":" + data.hex().upper().encode() + b"\r\n"
     if mode[0] == "garbage":
         data = bytes([0, frame[0], 0xFF, 3, 250]) + data + b"\x55\xaa\x03"
-    if mode[0] == "drip":
+    if mode[0] == "paced":
+        character = 10 / int(mode[1])
+        end = time.monotonic() + character * (17 if ASCII else 8 + 3.5)
+        for n in range(0, len(data), 16):
+            part = data[n : n + 16]
+            end += character * len(part)
+            time.sleep(max(0, end - time.monotonic()))
+            line.write(part)
+    elif mode[0] == "drip":
         for byte in data:
             line.write(bytes([byte]))
             time.sleep(0.0005)

@@ -12,6 +12,8 @@ Runs until stdin ends: then the terminal is gone, as if the adapter had been pul
     --echo            the request comes back before the answer, as on a half-duplex line
     --silent N        the first N requests get no answer
     --late N SECONDS  the first N answers are held back so long
+    --paced BAUD      as slow as a line of so many baud, 8N1
+    --width N         blanks before the weight make the line so long
     --no-end          lines without an end, for ever
     --interval SECONDS
 """
@@ -30,6 +32,8 @@ def main():
     args.add_argument("--garbage", action="store_true")
     args.add_argument("--echo", action="store_true")
     args.add_argument("--no-end", action="store_true")
+    args.add_argument("--paced", type=int, default=0)
+    args.add_argument("--width", type=int, default=0)
     args.add_argument("--silent", type=int, default=0)
     args.add_argument("--late", nargs=2, type=float, default=(0, 0))
     args.add_argument("--interval", type=float, default=0.02)
@@ -71,7 +75,15 @@ def answer(master, count, args):
     if args.garbage:
         send(master, b"\x00\xff?ST,broken\r\n", args.split)
     end = b"" if args.no_end else b"\r\n"
-    send(master, b"ST,+%4d.5kg" % count + end, args.split)
+    weight = b"%4d.5kg" % count + end
+    line = b"ST,+" + weight.rjust(args.width - 4)
+    if args.paced:
+        begun = time.monotonic()
+        for n, byte in enumerate(line, 1):
+            time.sleep(max(0, begun + n * 10 / args.paced - time.monotonic()))
+            send(master, bytes([byte]), False)
+    else:
+        send(master, line, args.split)
     say(f"sent {count}")
 
 

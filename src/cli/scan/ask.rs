@@ -73,9 +73,8 @@ impl<'l> Survey<'l> {
             Err(DriverError::Refused(code)) => Some(format!("exception-{code}")),
             Err(error) => Some(error.to_string()),
         };
-        let deadline = self.deadline();
         // Few devices know it, and what they make of it is their affair.
-        let identity = self.driver.identify(unit, self.link.pause, deadline).await.ok().flatten();
+        let identity = self.driver.identify(unit, self.link.pause, self.link.timeout).await.ok().flatten();
         let (cells, holes, left) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         Ok(Some(Unit { number: unit, answer, identity, cells, holes, left }))
     }
@@ -133,8 +132,7 @@ impl<'l> Survey<'l> {
         place: (Area, u16, u16),
     ) -> Result<Result<Vec<u16>, DriverError>, Trouble> {
         for _ in 0..2 {
-            let deadline = self.deadline();
-            match self.driver.read_block(unit, place, self.link.pause, deadline).await {
+            match self.driver.read_block(unit, place, self.link.pause, self.link.timeout).await {
                 Err(DriverError::Lost(_)) => self.reopen().await?,
                 answer => return Ok(answer),
             }
@@ -146,9 +144,5 @@ impl<'l> Survey<'l> {
         use crate::drivers::Driver as _;
         let opened = self.driver.open(Instant::now() + self.link.timeout).await;
         opened.map_err(|error| direct::lost(self.files, self.link, &error))
-    }
-
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.link.timeout + self.link.pause + self.link.pause_after_connect
     }
 }

@@ -50,6 +50,20 @@ pub(super) struct Question<'r> {
     pub(super) place: (u16, u16),
     /// Rest that the unit needs before it.
     pub(super) pause: Duration,
+    /// How long the unit may take to begin to answer.
+    pub(super) patience: Duration,
+}
+
+/// Bytes of a request of this driver: function code and data.
+pub(super) fn size(request: &Request<'_>) -> u32 {
+    let bytes = match request {
+        Request::WriteMultipleCoils(_, bits) => 6 + bits.len().div_ceil(8),
+        Request::WriteMultipleRegisters(_, words) => 6 + words.len() * 2,
+        Request::ReadWriteMultipleRegisters(.., words) => 10 + words.len() * 2,
+        Request::MaskWriteRegister(..) => 7,
+        _ => 5,
+    };
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// The read request of that function.
@@ -174,6 +188,16 @@ mod tests {
         assert_eq!(check(&words, &Response::WriteMultipleRegisters(3, 2)), Ok(()));
         malformed(&words, &Response::WriteMultipleRegisters(3, 1));
         malformed(&words, &Response::WriteMultipleRegisters(4, 2));
+    }
+
+    #[test]
+    fn sizes_count_the_function_and_its_data() {
+        assert_eq!(size(&Request::ReadCoils(0, 9)), 5);
+        assert_eq!(size(&Request::WriteSingleRegister(0, 1)), 5);
+        assert_eq!(size(&Request::MaskWriteRegister(0, 1, 1)), 7);
+        assert_eq!(size(&Request::WriteMultipleCoils(0, vec![true; 9].into())), 8);
+        assert_eq!(size(&Request::WriteMultipleRegisters(0, vec![1; 123].into())), 252);
+        assert_eq!(size(&Request::ReadWriteMultipleRegisters(0, 1, 0, vec![1; 121].into())), 252);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio_modbus::client::{Client as _, Context, rtu};
 use tokio_modbus::slave::{Slave, SlaveContext as _};
 use tokio_modbus::{Request, Response};
 
-use super::answer::{Question, Shape, check, is_read, read};
+use super::answer::{Question, Shape, check, is_read, read, size};
 use super::ascii;
 use super::carrier::Carrier;
 use super::codec::Codec;
@@ -21,7 +21,8 @@ use super::line::{LineCounters, Port};
 use super::pace::Pace;
 use super::quarantine::Before;
 use super::stream::Line;
-use crate::config::SerialLine;
+use super::wire::Wire;
+use crate::config::{Framing, SerialLine};
 use crate::drivers::{DriverError, port};
 
 /// Where the bus is.
@@ -43,6 +44,7 @@ pub(super) struct Bus {
     /// never go out, so it is dropped too.
     context: Option<Context>,
     pace: Pace,
+    wire: Wire,
     /// Something was sent, so that something late may come.
     is_spent: bool,
     /// The connection was lost before anything can have been done: asking once more does nothing twice.
@@ -65,6 +67,9 @@ impl Bus {
             Access::Memory(line, _) => Some(line),
         };
         Self {
+            wire: timing.map_or_else(Wire::none, |line| {
+                Wire::line(line, if is_ascii { Framing::Ascii } else { Framing::Rtu })
+            }),
             line: Line::new(Port::new(codec, timing)),
             access,
             context: None,
@@ -99,7 +104,21 @@ impl Bus {
         Ok(())
     }
 
-    /// Asks a unit, which answers by `deadline` or not at all.
+    /// What a request may need beside its own rest and the time of its unit: the line's for the longest frames, and the
+    /// rest of a port or connection that is opened for it.
+    pub(super) fn overhead(&self) -> Duration {
+        self.pace.after_connect() + self.wire.longest()
+    }
+
+    /// How long a unit is asked for one register and waited for that is silent, before the next one can be asked.
+    pub(super) fn time_of_silence(&self, pause: Duration, patience: Duration) -> Duration {
+        let is_made_anew = matches!(self.access, Access::Server(_));
+        let rest = if is_made_anew { pause.max(self.pace.after_connect()) } else { pause };
+        patience + self.wire.time(5, 4) + rest
+    }
+
+    /// Asks a unit, which begins to answer in its time, counted from when the rests are over, and has answered by
+    /// `deadline`, or not at all.
     pub(super) async fn ask(
         &mut self,
         question: Question<'_>,
@@ -140,7 +159,7 @@ impl Bus {
         turnaround: Duration,
         deadline: Instant,
     ) -> Result<(), DriverError> {
-        self.make_ready(pause, deadline).await?;
+        self.make_ready(pause, deadline, deadline).await?;
         // Not a context that is kept: tokio-modbus would wait for an answer.
         let mut context = rtu::attach_slave(self.line.clone(), Slave::broadcast());
         let line = &self.line;
@@ -182,7 +201,9 @@ impl Bus {
             let before = self.line.port().quarantine.before(shape, count);
             match before {
                 Before::Send => return self.call(shape, question, false, deadline).await,
-                Before::Listen => return Err(self.listen(unit, deadline).await),
+                Before::Listen => {
+                    return Err(self.listen(unit, deadline.min(Instant::now() + question.patience)).await);
+                }
                 Before::Probe { function, count } => {
                     // Not over the end of the area.
                     let start = start.min(u16::MAX - (count - 1));
@@ -201,11 +222,13 @@ impl Bus {
     async fn call(
         &mut self,
         shape: Shape,
-        Question { request, pause, .. }: Question<'_>,
+        Question { request, pause, patience, .. }: Question<'_>,
         probe: bool,
         deadline: Instant,
     ) -> Result<Response, DriverError> {
-        self.make_ready(pause, deadline).await?;
+        self.make_ready(pause, deadline.min(Instant::now() + patience), deadline).await?;
+        let wire = self.wire.time(size(request), 1 + u32::from(shape.bytes));
+        let deadline = deadline.min(Instant::now() + patience + wire);
         self.is_spent = true;
         let slave = Slave(shape.unit);
         let mut context = self.context.take().unwrap_or_else(|| rtu::attach_slave(self.line.clone(), slave));
@@ -248,18 +271,23 @@ impl Bus {
         result
     }
 
-    /// Connects where the connection was given up, and keeps the rests.
-    async fn make_ready(&mut self, pause: Duration, deadline: Instant) -> Result<(), DriverError> {
+    /// Connects where the connection was given up, by `connected`, and keeps the rests.
+    async fn make_ready(
+        &mut self,
+        pause: Duration,
+        connected: Instant,
+        deadline: Instant,
+    ) -> Result<(), DriverError> {
         let is_open = self.line.port().is_open();
         if !is_open && matches!(self.access, Access::Server(_)) {
-            self.open(deadline).await?;
+            self.open(connected).await?;
         }
         self.pace.wait(pause, deadline).await
     }
 
     /// Waits for silence of a unit that says what nobody asked.
     async fn listen(&mut self, unit: u8, deadline: Instant) -> DriverError {
-        if let Err(error) = self.make_ready(Duration::ZERO, deadline).await {
+        if let Err(error) = self.make_ready(Duration::ZERO, deadline, deadline).await {
             return error;
         }
         self.is_spent = true;

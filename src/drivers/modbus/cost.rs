@@ -2,25 +2,17 @@
 
 use std::time::Duration;
 
+use super::wire::Wire;
 use crate::config::{Framing, LinkConfig, Medium, SerialLine, Transport};
 use crate::drivers::Request;
 use crate::point::{Device, Protocol};
 
-/// Bytes of an RTU read and of its answer without the data (Modbus over Serial Line V1.02, 2.5.1).
-const RTU_BYTES: u32 = 8 + 5;
-
-/// The same as ASCII: two characters a byte, a shorter check, and three characters around each frame (2.5.2).
-const ASCII_BYTES: u32 = 17 + 11;
+/// Bytes of a read: function, place and count. Those of its answer without the data: function and count of bytes.
+const READ: (u32, u32) = (5, 2);
 
 /// A byte of data over TCP. Not the network's time but that of a small device or of a gateway behind which a
 /// line lies. With the default `answer_time` a request costs as much as 125 registers: what fits is read together.
 const TCP_BYTE: Duration = Duration::from_micros(20);
-
-/// Above this rate the silence has a fixed length (Modbus over Serial Line V1.02, 2.5.1.1).
-const FAST: u32 = 19_200;
-
-/// Silence between frames above [`FAST`].
-const FAST_GAP: Duration = Duration::from_micros(1_750);
 
 /// What requests cost on a Modbus link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,15 +48,8 @@ impl Cost {
 
     /// On a serial line.
     pub(super) fn line(line: &SerialLine, framing: Framing) -> Self {
-        let character = line.character_time();
-        match framing {
-            // The marks of its frames need no silence; the one before the request is kept all the same.
-            Framing::Ascii => Self { overhead: character * ASCII_BYTES + silence(line), byte: character * 2 },
-            // Before the request and before its answer the line is silent.
-            Framing::Tcp | Framing::Rtu => {
-                Self { overhead: character * RTU_BYTES + silence(line) * 2, byte: character }
-            }
-        }
+        let wire = Wire::line(line, framing);
+        Self { overhead: wire.time(READ.0, READ.1), byte: wire.byte() }
     }
 
     /// The time of a whole request: with the device's time to answer, and with its data.
@@ -88,8 +73,4 @@ impl Cost {
     pub(super) fn place(&self, is_bit: bool) -> Duration {
         if is_bit { self.byte / 8 } else { self.byte * 2 }
     }
-}
-
-fn silence(line: &SerialLine) -> Duration {
-    if line.baud_rate > FAST { FAST_GAP } else { line.character_time() * 7 / 2 }
 }

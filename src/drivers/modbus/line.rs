@@ -15,17 +15,15 @@ use super::codec::Codec;
 use super::frame::Frame;
 use super::quarantine::{Heard, Quarantine};
 use super::timer::Timer;
+use super::wire::silence;
 use crate::config::SerialLine;
 use crate::drivers::DriverError;
 
-/// Above this rate the silence has a fixed length (Modbus over Serial Line V1.02, 2.5.1.1).
-const FAST: u32 = 19_200;
-
-/// Silence between frames above [`FAST`].
-const FAST_GAP: Duration = Duration::from_micros(1_750);
-
 /// Bytes taken at once: a largest RTU frame.
 const CHUNK: usize = 256;
+
+/// An adapter on USB hands over what came after at most 16 ms.
+const LATENCY: Duration = Duration::from_millis(20);
 
 /// Chunks drained in a row before others get their turn: a line that is never quiet must not hold the loop.
 const CHUNKS: usize = 8;
@@ -60,7 +58,6 @@ impl Port {
     /// A closed port with the timing of `line`; without one a serial server keeps the silences.
     pub(super) fn new(frames: Codec, line: Option<&SerialLine>) -> Self {
         let character = line.map_or(Duration::ZERO, SerialLine::character_time);
-        let is_fast = line.is_some_and(|line| line.baud_rate > FAST);
         Self {
             carrier: None,
             frames,
@@ -68,7 +65,7 @@ impl Port {
             quarantine: Quarantine::default(),
             counters: LineCounters::default(),
             character,
-            gap: if is_fast { FAST_GAP } else { character.mul_f64(3.5) },
+            gap: line.map_or(Duration::ZERO, silence),
             quiet_from: Instant::now(),
             rest_until: Instant::now(),
             timer: None,
@@ -132,6 +129,8 @@ impl Port {
                 DriverError::Timeout
             }
             Came::Something if self.frames.rest() == 0 => DriverError::Timeout,
+            // It was still coming: too late, but not damaged.
+            Came::Something if Instant::now() < self.quiet_from + LATENCY => DriverError::Timeout,
             _ => DriverError::Malformed("only damaged bytes came".to_owned()),
         }
     }

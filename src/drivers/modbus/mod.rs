@@ -32,6 +32,7 @@ mod stream;
 mod survey;
 mod tcp;
 mod timer;
+mod wire;
 mod write;
 
 pub use cost::Cost;
@@ -143,12 +144,14 @@ impl Modbus {
         let Protocol::Modbus { unit, .. } = device.protocol else {
             return Err(foreign());
         };
-        self.put(Question { unit, request, place, pause: device.pause }, deadline).await
+        let (pause, patience) = (device.pause, device.patience);
+        self.put(Question { unit, request, place, pause, patience }, deadline).await
     }
 
     /// Puts a question, again while the unit is busy.
     async fn put(&mut self, question: Question<'_>, deadline: Instant) -> Result<Response, DriverError> {
         let mut wait = BUSY;
+        let mut busy_until = None;
         loop {
             let result = match &mut self.way {
                 Way::Tcp(tcp) => tcp.ask(question, deadline).await,
@@ -162,7 +165,9 @@ impl Modbus {
                 }
                 result => return result,
             };
-            if again >= deadline {
+            // Its own time, and not what the line and the rests are allowed besides.
+            let until = *busy_until.get_or_insert_with(|| Instant::now() + question.patience);
+            if again >= deadline.min(until) {
                 return result;
             }
             sleep_until(again).await;
@@ -232,6 +237,14 @@ impl Driver for Modbus {
             Way::Tcp(tcp) => tcp.backup(),
             Way::Bus(bus) => bus.backup(),
         }
+    }
+
+    fn overhead(&self, device: &Device) -> Duration {
+        let overhead = match &self.way {
+            Way::Tcp(tcp) => tcp.overhead(),
+            Way::Bus(bus) => bus.overhead(),
+        };
+        device.pause + overhead
     }
 
     fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request> {

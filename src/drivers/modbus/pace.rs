@@ -22,6 +22,11 @@ impl Pace {
         Self { after_connect, opened: Instant::now(), ended: None }
     }
 
+    /// How long a fresh connection or port is left alone.
+    pub(super) fn after_connect(&self) -> Duration {
+        self.after_connect
+    }
+
     /// The connection or the port is open.
     pub(super) fn open(&mut self) {
         self.opened = Instant::now() + self.after_connect;

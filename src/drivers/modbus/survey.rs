@@ -35,17 +35,18 @@ pub struct Identity {
 }
 
 impl Modbus {
-    /// Reads `count` places of a unit, bits as 0 and 1; `pause`: the rest of the link before it.
+    /// Reads `count` places of a unit, bits as 0 and 1. `pause`: the rest of the link before it; `patience`: how long the
+    /// unit may take to begin to answer.
     pub async fn read_block(
         &mut self,
         unit: u8,
         (area, start, count): (Area, u16, u16),
         pause: Duration,
-        deadline: Instant,
+        patience: Duration,
     ) -> Result<Vec<u16>, DriverError> {
         let request = answer::read(plan::read_function(area), start, count).ok_or_else(foreign)?;
-        let question = Question { unit, request: &request, place: (start, count), pause };
-        let response = self.put(question, deadline).await?;
+        let question = Question { unit, request: &request, place: (start, count), pause, patience };
+        let response = self.put_alone(question).await?;
         let mut words = match Answer::of(response).ok_or_else(foreign)? {
             Answer::Bits(bits) => bits.into_iter().map(u16::from).collect(),
             Answer::Words(words) => words,
@@ -55,19 +56,39 @@ impl Modbus {
         Ok(words)
     }
 
+    /// Puts a question that nothing but its own time bounds.
+    async fn put_alone(&mut self, question: Question<'_>) -> Result<Response, DriverError> {
+        let overhead = match &self.way {
+            Way::Tcp(tcp) => tcp.overhead(),
+            Way::Bus(bus) => bus.overhead(),
+        };
+        self.put(question, Instant::now() + question.patience + question.pause + overhead).await
+    }
+
+    /// How long a unit that is silent is asked and waited for, before the next one can be.
+    #[must_use]
+    pub fn time_of_silence(&self, pause: Duration, patience: Duration) -> Duration {
+        match &self.way {
+            // The connection is made anew.
+            Way::Tcp(tcp) => patience + pause.max(tcp.overhead()),
+            Way::Bus(bus) => bus.time_of_silence(pause, patience),
+        }
+    }
+
     /// What a unit says of itself. `None`: this transport is not asked. On a bus the length of this answer is not known
     /// beforehand, and so a late one could not be told from another.
     pub async fn identify(
         &mut self,
         unit: u8,
         pause: Duration,
-        deadline: Instant,
+        patience: Duration,
     ) -> Result<Option<Identity>, DriverError> {
         if !matches!(self.way, Way::Tcp(_)) {
             return Ok(None);
         }
         let request = Command::try_from(Bytes::from_static(&IDENTIFY)).map_err(|_| foreign())?;
-        let response = self.put(Question { unit, request: &request, place: (0, 0), pause }, deadline).await?;
+        let question = Question { unit, request: &request, place: (0, 0), pause, patience };
+        let response = self.put_alone(question).await?;
         let Response::ReadDeviceIdentification(response) = response else {
             return Err(foreign());
         };

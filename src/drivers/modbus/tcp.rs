@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context as Task, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout_at};
@@ -70,7 +71,13 @@ impl Tcp {
         Ok(())
     }
 
-    /// Asks a unit, which answers by `deadline` or not at all.
+    /// What a request may need beside its own rest and the time of its unit: the rest of a connection that is made for
+    /// it.
+    pub(super) fn overhead(&self) -> Duration {
+        self.pace.after_connect()
+    }
+
+    /// Asks a unit, which answers in its time, counted from when the rests are over, and by `deadline`, or not at all.
     ///
     /// Many devices close an idle connection. A request that finds it closed goes out once more on a fresh
     /// one: a read if nothing of an answer came, a write only if nothing of it was sent.
@@ -86,7 +93,7 @@ impl Tcp {
                 Err(Failure::Device(error) | Failure::Ended { error, .. }) => return Err(error),
             }
         }
-        let fresh = self.connect(deadline).await?;
+        let fresh = self.connect(deadline.min(Instant::now() + question.patience)).await?;
         match self.call(fresh, question, deadline).await {
             Ok(response) => Ok(response),
             Err(Failure::Device(error) | Failure::Ended { error, .. }) => Err(error),
@@ -111,13 +118,14 @@ impl Tcp {
     async fn call(
         &mut self,
         mut connection: Connection,
-        Question { unit, request, pause, .. }: Question<'_>,
+        Question { unit, request, pause, patience, .. }: Question<'_>,
         deadline: Instant,
     ) -> Result<Response, Failure> {
         if let Err(error) = self.pace.wait(pause, deadline).await {
             self.connection = Some(connection);
             return Err(Failure::Device(error));
         }
+        let deadline = deadline.min(Instant::now() + patience);
         let trace = &connection.trace;
         trace.sent.store(false, Relaxed);
         trace.heard.store(false, Relaxed);

@@ -9,7 +9,7 @@ use tokio_modbus::{Request as Command, Response};
 use super::{ACKNOWLEDGE, Answer, BUSY, Modbus, Way, foreign, plan};
 use crate::address::{Address, Area};
 use crate::decode::{is_same, mask};
-use crate::drivers::DriverError;
+use crate::drivers::{Driver as _, DriverError};
 use crate::point::{Device, Point, Protocol, Raw};
 
 /// Most registers in one write (Modbus Application Protocol V1.1b3, 6.12).
@@ -257,7 +257,7 @@ impl Write<'_> {
 
     /// When the next request has to be answered.
     fn until(&self) -> Instant {
-        self.deadline.min(Instant::now() + self.device.pause + self.device.patience)
+        self.deadline.min(Instant::now() + self.device.patience + self.modbus.overhead(self.device))
     }
 }
 

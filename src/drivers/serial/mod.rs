@@ -12,7 +12,7 @@ use tracing::debug;
 use self::frame::Frames;
 use super::port::Ports;
 use super::{Driver, DriverError, Request, Span};
-use crate::config::{Frame, SerialLine, Shape};
+use crate::config::{Frame, LONGEST_FRAME, SerialLine, Shape};
 use crate::point::{Decode, Device, Protocol, Raw, Sample};
 
 pub use self::cost::Cost;
@@ -91,6 +91,11 @@ impl Serial {
         }
     }
 
+    /// The time of so many bytes on the line.
+    fn on_line(&self, bytes: usize) -> Duration {
+        self.line.character_time().saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX))
+    }
+
     fn port(&mut self) -> Result<&mut SerialStream, DriverError> {
         let name = &self.line.port;
         self.port.as_mut().ok_or_else(|| DriverError::Lost(format!("{name}: the port is not open")))
@@ -134,8 +139,9 @@ impl Serial {
         Ok(if total == 0 { Drained::Nothing } else { Drained::Silence(total) })
     }
 
-    /// Makes sure that the next frame is no answer to an earlier request, as far as silence can tell.
-    async fn settle(&mut self, deadline: Instant) -> Result<(), DriverError> {
+    /// Makes sure that the next frame is no answer to an earlier request, as far as silence can tell. Says whether
+    /// there was any.
+    async fn settle(&mut self, deadline: Instant) -> Result<bool, DriverError> {
         let now = Instant::now();
         // Half of the time is left for the answer.
         let end = now + deadline.saturating_duration_since(now) / 2;
@@ -148,12 +154,13 @@ impl Serial {
         if !matches!(drained, Drained::Nothing) {
             drained = self.drain(silence, end).await?;
         }
-        if matches!(drained, Drained::Noise) {
-            self.frames.skip();
-        } else {
+        let is_quiet = !matches!(drained, Drained::Noise);
+        if is_quiet {
             self.frames.clear();
+        } else {
+            self.frames.skip();
         }
-        Ok(())
+        Ok(is_quiet)
     }
 
     async fn send(&mut self, request: &[u8], deadline: Instant) -> Result<(), DriverError> {
@@ -166,16 +173,21 @@ impl Serial {
         }
     }
 
-    /// Waits for a frame that is the device's.
+    /// Waits for a frame that is the device's. One that was asked has to begin by `begin`; what comes then may take the
+    /// time that the line needs for it.
     async fn receive(
         &mut self,
         request: &Request,
         decode: &Decode,
-        is_asked: bool,
-        deadline: Instant,
+        begin: Option<Instant>,
+        mut is_quiet: bool,
+        limit: Instant,
     ) -> Result<Vec<Sample>, DriverError> {
         let mut buffer = [0; 1024];
         let mut foreign: Option<Vec<u8>> = None;
+        let mut deadline = begin.map_or(limit, |begin| begin.min(limit));
+        let character = self.line.character_time();
+        let mut on_line = self.gap;
         // Looked at each time: a read that is always ready would keep the timer from being asked.
         while Instant::now() < deadline {
             let waits_for_silence = self.frames.needs_silence() && self.frames.is_amid();
@@ -185,6 +197,8 @@ impl Serial {
                 Ok(read) => {
                     let count = self.arrived(read)?;
                     let bytes = buffer.get(..count).unwrap_or_default();
+                    on_line += character.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+                    deadline = begin.map_or(limit, |begin| limit.min(begin + on_line));
                     foreign.get_or_insert_with(|| bytes.to_vec());
                     self.frames.push(bytes)
                 }
@@ -192,21 +206,24 @@ impl Serial {
                 Err(_) => break,
             };
             // Bytes behind an answer whose end only they could tell: it may be part of something else.
-            let is_doubtful = is_asked && self.frames.is_blind() && self.frames.is_amid();
+            let is_doubtful = begin.is_some() && self.frames.is_blind() && self.frames.is_amid();
             for frame in frames {
                 if let Some(samples) = extract::samples(request, decode, &frame).filter(|_| !is_doubtful) {
                     return Ok(samples);
                 }
                 self.skipped += 1;
                 debug!(device = %request.device.id, skipped = self.skipped, frame = %shown(&frame), "a frame does not match");
-                foreign = Some(frame);
+                (foreign, is_quiet) = (Some(frame), false);
             }
             if (self.frames.too_long, self.frames.damaged) != (too_long, damaged) {
                 let Frames { too_long, damaged, .. } = self.frames;
+                is_quiet = false;
                 debug!(device = %request.device.id, too_long, damaged, "what came is no frame");
             }
         }
-        Err(match foreign {
+        // After silence came what is still coming: late, and not damaged.
+        let is_cut = is_quiet && self.frames.is_amid() && self.heard.elapsed() < self.gap;
+        Err(match foreign.filter(|_| !is_cut) {
             Some(frame) => {
                 DriverError::Malformed(format!("no frame matched; the last was {}", shown(&frame)))
             }
@@ -235,6 +252,16 @@ impl Driver for Serial {
         Ok(())
     }
 
+    fn overhead(&self, device: &Device) -> Duration {
+        match &device.protocol {
+            // Half of the patience may go by until the line is quiet.
+            Protocol::Text { request: Some(request), .. } => {
+                self.on_line(request.len() + LONGEST_FRAME as usize) + self.gap + device.patience / 2
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
     fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request> {
         if due.is_empty() {
             return Vec::new();
@@ -247,10 +274,14 @@ impl Driver for Serial {
         let Protocol::Text { request: ask, decode } = &device.protocol else {
             return Err(DriverError::Malformed(format!("{} is no device of a serial line", device.id)));
         };
+        let (mut begin, mut is_quiet) = (None, false);
         if let Some(ask) = ask {
-            self.settle(deadline).await?;
+            let patience = device.patience + self.on_line(ask.len());
+            is_quiet = self.settle(deadline.min(Instant::now() + patience)).await?;
             self.unanswered = true;
-            self.send(ask, deadline).await?;
+            let until = deadline.min(Instant::now() + patience);
+            self.send(ask, until).await?;
+            begin = Some(until);
         } else {
             match self.drain(GLANCE, deadline).await? {
                 Drained::Silence(count) if count < TERMINAL_BUFFER => {}
@@ -263,7 +294,7 @@ impl Driver for Serial {
                 self.frames.skip();
             }
         }
-        let samples = self.receive(request, decode, ask.is_some(), deadline).await?;
+        let samples = self.receive(request, decode, begin, is_quiet, deadline).await?;
         self.unanswered = false;
         Ok(samples)
     }
