@@ -46,6 +46,7 @@ pub fn complaint(point: &Point, raw: &Raw, value: &Result<Value, Reason>) -> Opt
 /// - `Raw::Words` needs exactly as many words as the type has registers. A `bool` is the bit that its
 ///   address names, or without one: the register is not 0.
 /// - `Raw::Text` is trimmed and read as a number of the type; blanks after the sign are allowed.
+/// - `Raw::Latin1` belongs to `string` alone, whose length then counts its characters.
 /// - `Raw::Number` is rounded to the type.
 ///
 /// `bits` takes a field from an integer or from the digits of a `bcd`, unsigned from then on. A sentinel in
@@ -58,7 +59,15 @@ pub fn complaint(point: &Point, raw: &Raw, value: &Result<Value, Reason>) -> Opt
 pub fn decode(point: &Point, raw: &Raw) -> Result<Value, Reason> {
     match (point.kind, raw) {
         (Kind::Bool, Raw::Bit(on)) => Ok(switch(point, *on)),
-        (_, Raw::Bit(_)) => Err(Reason::Malformed),
+        (Kind::String { length }, Raw::Latin1(bytes)) => {
+            let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+            let text: String = bytes.iter().take(end).copied().map(char::from).collect();
+            match text.trim() {
+                text if text.chars().count() > usize::from(length) => Err(Reason::Invalid),
+                text => Ok(Value::Text(text.to_owned())),
+            }
+        }
+        (_, Raw::Bit(_) | Raw::Latin1(_)) => Err(Reason::Malformed),
         (Kind::Bool, Raw::Words(words)) => {
             let whole = pattern::from_words(point.kind, point.order, words).ok_or(Reason::Malformed)?;
             let on = match point.address {
@@ -176,7 +185,7 @@ fn float32(point: &Point, raw: &Raw) -> Result<f32, Reason> {
         Raw::Text(text) => parse_float(text, f32::is_infinite),
         // The shortest text of an f64, read as f32, is that number rounded once: no cast is needed.
         Raw::Number(number) => parse_float(&number.to_string(), f32::is_infinite),
-        Raw::Bit(_) => Err(Reason::Malformed),
+        Raw::Bit(_) | Raw::Latin1(_) => Err(Reason::Malformed),
     }
 }
 
@@ -187,7 +196,7 @@ fn float64(point: &Point, raw: &Raw) -> Result<f64, Reason> {
         }
         Raw::Text(text) => parse_float(text, f64::is_infinite),
         Raw::Number(number) => Ok(*number),
-        Raw::Bit(_) => Err(Reason::Malformed),
+        Raw::Bit(_) | Raw::Latin1(_) => Err(Reason::Malformed),
     }
 }
 

@@ -133,6 +133,8 @@ pub enum Protocol {
         request: Option<Box<[u8]>>,
         /// How a frame becomes values.
         decode: Decode,
+        /// What stands between whole and part of the numbers in it; with [`Decode::Regex`] and [`Decode::Csv`].
+        mark: DecimalMark,
     },
     /// Values made here.
     Simulator,
@@ -173,6 +175,16 @@ pub enum Decode {
     Csv(u8),
     /// Binary numbers; addresses are places of bytes.
     Bytes,
+}
+
+/// `decimal`: what stands between the whole and the part of a number in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DecimalMark {
+    /// `21.5`
+    #[default]
+    Point,
+    /// `21,5`
+    Comma,
 }
 
 /// A regular expression that is the same as another of the same text.
@@ -293,6 +305,8 @@ pub enum Raw {
     Words(SmallVec<[u16; 4]>),
     /// Text cut from a frame.
     Text(String),
+    /// Text in Latin-1 cut from a frame, a byte for each character.
+    Latin1(Vec<u8>),
     /// A number made by the simulator.
     Number(f64),
 }

@@ -16,11 +16,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use fieldgate::address::Address;
-use fieldgate::config::{Frame, LinkConfig, SerialLine, Transport};
+use fieldgate::config::{Encoding, Frame, LinkConfig, SerialLine, Transport};
 use fieldgate::decode::decode;
 use fieldgate::drivers::{Driver, DriverError, create};
 use fieldgate::point::{
-    Decode, Device, DeviceId, Kind, LinkId, Pattern, Point, PointId, Protocol, Raw, Value,
+    DecimalMark, Decode, Device, DeviceId, Kind, LinkId, Pattern, Point, PointId, Protocol, Raw, Value,
 };
 use tokio::time::Instant;
 
@@ -80,6 +80,7 @@ impl Scale {
                 transport: Transport::Serial {
                     line: SerialLine { baud_rate, ..SerialLine::at(&self.path) },
                     frame: Frame::until("\r\n"),
+                    encoding: Encoding::Utf8,
                 },
                 timeout: PATIENCE,
                 pause: Duration::ZERO,
@@ -122,6 +123,7 @@ fn device(request: Option<&str>) -> Arc<Device> {
         protocol: Protocol::Text {
             request: request.map(|text| text.as_bytes().into()),
             decode: Decode::Regex(Pattern(regex::Regex::new(WEIGHT).unwrap())),
+            mark: DecimalMark::Point,
         },
         poll_interval: Duration::from_secs(1),
         align: false,

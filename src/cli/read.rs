@@ -166,6 +166,7 @@ fn shown(raw: &Raw) -> String {
         Raw::Bit(on) => u8::from(*on).to_string(),
         Raw::Words(words) => words.iter().map(|word| format!("{word:04X}")).collect::<Vec<_>>().join(" "),
         Raw::Text(text) => format!("{text:?}"),
+        Raw::Latin1(bytes) => format!("{:?}", bytes.iter().copied().map(char::from).collect::<String>()),
         Raw::Number(number) => number.to_string(),
     }
 }
@@ -220,6 +221,9 @@ fn point_json(point: &Point, found: &Found) -> Vec<u8> {
         Some(Raw::Bit(on)) => body.with("raw", &[u8::from(*on)]),
         Some(Raw::Words(words)) => body.with("raw", words.as_slice()),
         Some(Raw::Text(text)) => body.with("raw", text),
+        Some(Raw::Latin1(bytes)) => {
+            body.with("raw", &bytes.iter().copied().map(char::from).collect::<String>())
+        }
         Some(Raw::Number(number)) => body.with("raw", number),
         None => body,
     };

@@ -188,8 +188,9 @@ impl Served<'_> {
                 self.tasks.spawn(terminal.serve_bus(answering, *framing));
                 place
             }
-            Transport::Serial { line, frame } => {
-                let talkers = devices.iter().filter_map(|device| Talker::new(device, frame).transpose());
+            Transport::Serial { line, frame, encoding } => {
+                let talkers =
+                    devices.iter().filter_map(|device| Talker::new(device, frame, *encoding).transpose());
                 let talkers = talkers.collect::<Result<Vec<_>, _>>()?;
                 let terminal = self.terminal(link, line)?;
                 let place = terminal.path().display().to_string();

@@ -7,7 +7,7 @@ use regex::Regex;
 use super::frame::{Frame, Shape};
 use super::table::Table;
 use crate::address::Address;
-use crate::point::{Decode, Pattern, Point, Protocol};
+use crate::point::{DecimalMark, Decode, Pattern, Point, Protocol};
 
 /// Longest request, in bytes.
 const LONGEST_REQUEST: usize = 256;
@@ -50,7 +50,31 @@ pub(super) fn text(table: &mut Table) -> Option<Protocol> {
         Some(_) => Some(Decode::Bytes),
         None => None,
     };
-    Some(Protocol::Text { request: request.map(Into::into), decode: decode? })
+    let mark = mark(table, decode.as_ref());
+    Some(Protocol::Text { request: request.map(Into::into), decode: decode?, mark })
+}
+
+/// `decimal`
+fn mark(table: &mut Table, decode: Option<&Decode>) -> DecimalMark {
+    let given = table.has("decimal");
+    let mark = table.choice("decimal", &[(".", DecimalMark::Point), (",", DecimalMark::Comma)]);
+    match decode {
+        Some(Decode::Json | Decode::Bytes) => {
+            if given {
+                table.fault("decimal", "{key} goes with regex and csv only", "remove it");
+            }
+        }
+        Some(Decode::Csv(b',')) if mark == Some(DecimalMark::Comma) => {
+            let help = "write what else stands between the columns, such as decode = { csv = \";\" }";
+            table.fault("decimal", "{key} is what stands between the columns", help);
+        }
+        Some(Decode::Csv(_) | Decode::Regex(_)) | None => {
+            if mark.is_none() {
+                table.note("decimal", ".".into());
+            }
+        }
+    }
+    mark.unwrap_or_default()
 }
 
 fn regex(inner: &mut Table) -> Option<Regex> {

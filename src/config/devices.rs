@@ -22,7 +22,7 @@ pub(super) const INTERVALS: RangeInclusive<Duration> =
 const PAUSES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
 
 /// Keys that depend on the driver.
-pub(super) const TEXT_KEYS: [&str; 2] = ["request", "decode"];
+pub(super) const TEXT_KEYS: [&str; 3] = ["request", "decode", "decimal"];
 
 pub(super) fn read(
     tables: Vec<(String, Table)>,

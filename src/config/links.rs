@@ -9,7 +9,7 @@ use super::frame::{Shape, frame};
 use super::line::{LINE_KEYS, PortName, line};
 use super::plugin;
 use super::table::{Table, list};
-use super::{LinkConfig, Medium, Transport, modbus};
+use super::{Encoding, LinkConfig, Medium, Transport, modbus};
 use crate::point::LinkId;
 
 /// A link as it was read.
@@ -35,6 +35,9 @@ const DRIVERS: [(&str, Driver); 6] = [
     ("serial", Driver::Serial),
     ("simulator", Driver::Simulator),
 ];
+
+/// Keys of links of text devices alone.
+const SERIAL_KEYS: [&str; 2] = ["frame", "encoding"];
 
 /// The word of somebody's program, which has a name of its own.
 const PLUGIN: &str = "plugin:NAME";
@@ -117,7 +120,8 @@ fn transport(table: &mut Table) -> Option<Transport> {
     let Some(driver) = table.choice_or("driver", &DRIVERS, &[PLUGIN]) else {
         // Without it nothing can be said about the keys that depend on it.
         table.forget(&LINE_KEYS);
-        table.forget(&["address", "frame"]);
+        table.forget(&["address"]);
+        table.forget(&SERIAL_KEYS);
         table.forget(&modbus::LINK_KEYS);
         return None;
     };
@@ -132,7 +136,9 @@ fn transport(table: &mut Table) -> Option<Transport> {
         }
     }
     if !matches!(driver, Driver::Serial) {
-        table.refuse("frame", "{key} belongs to a link with the driver `serial`", "remove it");
+        for key in SERIAL_KEYS {
+            table.refuse(key, "{key} belongs to a link with the driver `serial`", "remove it");
+        }
     }
     if !takes_address {
         let help = "remove it; a serial line has a `path`";
@@ -147,7 +153,12 @@ fn transport(table: &mut Table) -> Option<Transport> {
         Driver::Serial => {
             let line = line(table);
             let frame = frame(table);
-            Some(Transport::Serial { line: line?, frame: frame? })
+            let words = [("utf-8", Encoding::Utf8), ("latin-1", Encoding::Latin1)];
+            let encoding = table.choice("encoding", &words);
+            if encoding.is_none() {
+                table.note("encoding", "utf-8".into());
+            }
+            Some(Transport::Serial { line: line?, frame: frame?, encoding: encoding.unwrap_or_default() })
         }
         Driver::Simulator => Some(Transport::Simulator),
     }

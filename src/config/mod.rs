@@ -203,11 +203,23 @@ pub enum Transport {
         line: SerialLine,
         /// How bytes become frames.
         frame: Frame,
+        /// How bytes of texts become characters.
+        encoding: Encoding,
     },
     /// `simulator`
     Simulator,
     /// `plugin:NAME`
     Plugin(PluginConfig),
+}
+
+/// `encoding`: how bytes of texts become characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Encoding {
+    /// UTF-8
+    #[default]
+    Utf8,
+    /// ISO/IEC 8859-1: each byte is the character of that number.
+    Latin1,
 }
 
 /// How a Modbus request becomes bytes.

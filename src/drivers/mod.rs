@@ -164,7 +164,9 @@ pub fn create(link: &LinkConfig, devices: &[Arc<Device>]) -> Box<dyn Driver> {
         Transport::Modbus { framing, medium, backup, turnaround } => {
             Box::new(modbus(link, *framing, medium, backup.as_ref(), *turnaround))
         }
-        Transport::Serial { line, frame } => Box::new(serial::Serial::new(line.clone(), frame.clone())),
+        Transport::Serial { line, frame, encoding } => {
+            Box::new(serial::Serial::new(line.clone(), frame.clone()).reading(*encoding))
+        }
         Transport::Simulator => Box::new(simulator::Simulator::default()),
         Transport::Plugin(config) => Box::new(plugin::Plugin::new(config.clone(), link, devices)),
     }

@@ -11,15 +11,17 @@ use super::SimulateError;
 use super::frame::FrameMaker;
 use super::wave::Wave;
 use crate::address::{Address, Step};
-use crate::config::{Frame, Shape};
+use crate::config::{Encoding, Frame, Shape};
 use crate::decode::{encode, to_layout};
 use crate::drivers::serial::wrap;
-use crate::point::{Decode, Device, Kind, Point, Raw, Value};
+use crate::point::{DecimalMark, Decode, Device, Kind, Point, Raw, Value};
 
 /// Makes the frames of one device.
 #[derive(Debug)]
 pub(super) struct Content {
     how: How,
+    mark: DecimalMark,
+    encoding: Encoding,
     points: Vec<(Point, Wave)>,
 }
 
@@ -32,10 +34,15 @@ enum How {
 }
 
 impl Content {
-    pub(super) fn new(device: &Device, decode: &Decode) -> Result<Self, SimulateError> {
+    pub(super) fn new(
+        device: &Device,
+        decode: &Decode,
+        mark: DecimalMark,
+        encoding: Encoding,
+    ) -> Result<Self, SimulateError> {
         let how = match decode {
             Decode::Regex(regex) => {
-                let maker = FrameMaker::new(regex, &device.points);
+                let maker = FrameMaker::new(regex, &device.points, mark);
                 How::Regex(Box::new(maker.ok_or_else(|| SimulateError::Regex(device.id.to_string()))?))
             }
             Decode::Json => How::Json,
@@ -59,14 +66,14 @@ impl Content {
             let wave = if named.is_empty() { Wave::new(&raw, index) } else { Wave::turns(named, index) };
             (raw, wave)
         });
-        Ok(Self { how, points: points.collect() })
+        Ok(Self { how, mark, encoding, points: points.collect() })
     }
 
     /// The frame at this age, with its marks and its checksum.
     pub(super) fn frame(&self, frame: &Frame, age: Duration) -> Option<Vec<u8>> {
         let values = || self.points.iter().filter_map(|(point, wave)| Some((point, wave.at(age)?)));
         let (mut content, fill) = match &self.how {
-            How::Regex(maker) => (maker.frame(age)?.into_bytes(), b' '),
+            How::Regex(maker) => (self.bytes(&maker.frame(age)?)?, b' '),
             How::Json => {
                 let mut json = Json::Null;
                 for (point, value) in values() {
@@ -89,10 +96,11 @@ impl Content {
                     *columns.get_mut(column)? = match value {
                         Value::Bool(on) => u8::from(on).to_string(),
                         Value::Text(text) => text,
+                        number if self.mark == DecimalMark::Comma => number.to_string().replace('.', ","),
                         number => number.to_string(),
                     };
                 }
-                (columns.join(&char::from(*separator).to_string()).into_bytes(), b' ')
+                (self.bytes(&columns.join(&char::from(*separator).to_string()))?, b' ')
             }
             How::Bytes => {
                 let mut bytes = Vec::new();
@@ -116,6 +124,14 @@ impl Content {
             Shape::Marks { .. } | Shape::Silence(_) => {}
         }
         Some(wrap(frame, &content))
+    }
+
+    /// A text as the device sends it; `None`: it has no such characters.
+    fn bytes(&self, text: &str) -> Option<Vec<u8>> {
+        match self.encoding {
+            Encoding::Utf8 => Some(text.as_bytes().to_vec()),
+            Encoding::Latin1 => text.chars().map(|c| u8::try_from(c).ok()).collect(),
+        }
     }
 }
 

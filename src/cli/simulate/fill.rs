@@ -8,7 +8,7 @@ use regex_syntax::hir::Hir;
 use rust_decimal::Decimal;
 
 use super::wave::{self, Wave};
-use crate::point::{Kind, Point, Value};
+use crate::point::{DecimalMark, Kind, Point, Value};
 
 /// Longest number, with blanks or zeros before it.
 const WIDEST: usize = 12;
@@ -21,6 +21,7 @@ const PROBES: [u64; 4] = [0, 10, 20, 30];
 pub(super) struct Fill {
     wave: Wave,
     form: Form,
+    mark: DecimalMark,
 }
 
 /// How a value is printed.
@@ -34,7 +35,7 @@ enum Form {
 
 impl Fill {
     /// `None`: what the regex asks for will do.
-    pub(super) fn new(point: &Point, index: usize, group: &Hir) -> Option<Self> {
+    pub(super) fn new(point: &Point, index: usize, group: &Hir, mark: DecimalMark) -> Option<Self> {
         if matches!(point.kind, Kind::String { .. }) {
             return None;
         }
@@ -59,7 +60,7 @@ impl Fill {
             Wave::new(&raw, index)
         };
         let whole = Regex::new(&format!("^(?:{group})$")).ok()?;
-        let mut fill = Self { wave, form: Form::Switch("0", "1") };
+        let mut fill = Self { wave, form: Form::Switch("0", "1"), mark };
         forms(point.kind).into_iter().find(|form| {
             fill.form = *form;
             let fits =
@@ -79,10 +80,11 @@ impl Fill {
                 let sign = if number < 0.0 { "-" } else { sign };
                 let places = usize::try_from(decimals).ok()?;
                 let number = number.abs();
-                Some(match pad {
+                let text = match pad {
                     '0' => format!("{sign}{number:0width$.places$}"),
                     _ => format!("{sign}{number:width$.places$}"),
-                })
+                };
+                Some(if self.mark == DecimalMark::Comma { text.replace('.', ",") } else { text })
             }
             _ => None,
         }

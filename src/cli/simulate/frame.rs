@@ -8,7 +8,7 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::fill::Fill;
 use crate::address::Address;
-use crate::point::Point;
+use crate::point::{DecimalMark, Point};
 
 /// Characters to prefer where a class leaves the choice.
 const LIKED: [char; 6] = ['A', 'a', '1', '0', ' ', '.'];
@@ -26,7 +26,7 @@ pub(super) struct FrameMaker {
 
 impl FrameMaker {
     /// `None` when no text could be found that the regex matches.
-    pub(super) fn new(regex: &Regex, points: &[Point]) -> Option<Self> {
+    pub(super) fn new(regex: &Regex, points: &[Point], mark: DecimalMark) -> Option<Self> {
         let hir = regex_syntax::parse(regex.as_str()).ok()?;
         let mut groups = Vec::new();
         named(&hir, &mut groups);
@@ -37,7 +37,7 @@ impl FrameMaker {
             };
             let group = groups.iter().find(|(group, _)| group == name);
             if let Some((_, inner)) = group
-                && let Some(fill) = Fill::new(point, index, inner)
+                && let Some(fill) = Fill::new(point, index, inner, mark)
             {
                 fills.insert(name.clone(), fill);
             }
@@ -142,7 +142,7 @@ mod tests {
             (r"^w:\s*(?<a>\S+)\s+(?<b>[0-9]{8})$", [point("a", Kind::I32), point("b", Kind::Bcd32)]),
         ] {
             let regex = Regex::new(pattern).unwrap();
-            let maker = FrameMaker::new(&regex, &points).unwrap();
+            let maker = FrameMaker::new(&regex, &points, DecimalMark::Point).unwrap();
             let mut seen = Vec::new();
             for age in 0..60 {
                 let frame = maker.frame(Duration::from_secs(age)).unwrap();
@@ -161,7 +161,9 @@ mod tests {
 
     #[test]
     fn a_regex_that_matches_nothing_is_refused() {
-        assert!(FrameMaker::new(&Regex::new(r"a\bb").unwrap(), &[]).is_none());
-        assert!(FrameMaker::new(&Regex::new(r"[^\x00-\x{10FFFF}]").unwrap(), &[]).is_none());
+        assert!(FrameMaker::new(&Regex::new(r"a\bb").unwrap(), &[], DecimalMark::Point).is_none());
+        assert!(
+            FrameMaker::new(&Regex::new(r"[^\x00-\x{10FFFF}]").unwrap(), &[], DecimalMark::Point).is_none()
+        );
     }
 }

@@ -9,7 +9,7 @@ use tokio_serial::SerialStream;
 
 use super::SimulateError;
 use super::content::Content;
-use crate::config::Frame;
+use crate::config::{Encoding, Frame};
 use crate::point::{Device, Protocol};
 
 /// Bytes that hold no request yet are kept up to here; a request has 256 at most.
@@ -35,11 +35,15 @@ enum Turn {
 
 impl Talker {
     /// `None` for a device that is none of text.
-    pub(super) fn new(device: &Device, frame: &Frame) -> Result<Option<Self>, SimulateError> {
-        let Protocol::Text { request, decode } = &device.protocol else {
+    pub(super) fn new(
+        device: &Device,
+        frame: &Frame,
+        encoding: Encoding,
+    ) -> Result<Option<Self>, SimulateError> {
+        let Protocol::Text { request, decode, mark } = &device.protocol else {
             return Ok(None);
         };
-        let content = Content::new(device, decode)?;
+        let content = Content::new(device, decode, *mark, encoding)?;
         if content.frame(frame, Duration::ZERO).is_none() {
             return Err(SimulateError::Frame(device.id.to_string()));
         }

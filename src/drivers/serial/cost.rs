@@ -36,7 +36,7 @@ impl Cost {
     #[must_use]
     pub fn of(link: &LinkConfig) -> Option<Self> {
         match &link.transport {
-            Transport::Serial { line, frame } => Some(Self::line(line, frame)),
+            Transport::Serial { line, frame, .. } => Some(Self::line(line, frame)),
             _ => None,
         }
     }

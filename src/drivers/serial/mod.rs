@@ -9,11 +9,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_serial::SerialStream;
 use tracing::debug;
 
+use self::extract::Text;
 use self::frame::Frames;
 use super::port::Ports;
 use super::{Driver, DriverError, Request, Span};
-use crate::config::{Frame, LONGEST_FRAME, SerialLine, Shape};
-use crate::point::{Decode, Device, Protocol, Raw, Sample};
+use crate::config::{Encoding, Frame, LONGEST_FRAME, SerialLine, Shape};
+use crate::point::{Device, Protocol, Raw, Sample};
 
 pub use self::cost::Cost;
 pub use self::frame::wrap;
@@ -45,6 +46,7 @@ pub struct Serial {
     ports: Ports,
     port: Option<SerialStream>,
     frames: Frames,
+    encoding: Encoding,
     /// How long the line is silent between two frames that only a silence parts.
     gap: Duration,
     /// When bytes came last, or the port was opened.
@@ -84,11 +86,18 @@ impl Serial {
             ports,
             port: None,
             frames: Frames::new(frame),
+            encoding: Encoding::default(),
             gap,
             heard: Instant::now(),
             unanswered: true,
             skipped: 0,
         }
+    }
+
+    /// The same for texts in that encoding.
+    #[must_use]
+    pub fn reading(self, encoding: Encoding) -> Self {
+        Self { encoding, ..self }
     }
 
     /// The time of so many bytes on the line.
@@ -178,7 +187,7 @@ impl Serial {
     async fn receive(
         &mut self,
         request: &Request,
-        decode: &Decode,
+        text: Text<'_>,
         begin: Option<Instant>,
         mut is_quiet: bool,
         limit: Instant,
@@ -208,7 +217,7 @@ impl Serial {
             // Bytes behind an answer whose end only they could tell: it may be part of something else.
             let is_doubtful = begin.is_some() && self.frames.is_blind() && self.frames.is_amid();
             for frame in frames {
-                if let Some(samples) = extract::samples(request, decode, &frame).filter(|_| !is_doubtful) {
+                if let Some(samples) = text.samples(request, &frame).filter(|_| !is_doubtful) {
                     return Ok(samples);
                 }
                 self.skipped += 1;
@@ -271,7 +280,7 @@ impl Driver for Serial {
 
     async fn exchange(&mut self, request: &Request, deadline: Instant) -> Result<Vec<Sample>, DriverError> {
         let device = request.device.clone();
-        let Protocol::Text { request: ask, decode } = &device.protocol else {
+        let Protocol::Text { request: ask, decode, mark } = &device.protocol else {
             return Err(DriverError::Malformed(format!("{} is no device of a serial line", device.id)));
         };
         let (mut begin, mut is_quiet) = (None, false);
@@ -294,7 +303,8 @@ impl Driver for Serial {
                 self.frames.skip();
             }
         }
-        let samples = self.receive(request, decode, begin, is_quiet, deadline).await?;
+        let text = Text { decode, mark: *mark, encoding: self.encoding };
+        let samples = self.receive(request, text, begin, is_quiet, deadline).await?;
         self.unanswered = false;
         Ok(samples)
     }
