@@ -227,8 +227,10 @@ impl Bus {
         deadline: Instant,
     ) -> Result<Response, DriverError> {
         self.make_ready(pause, deadline.min(Instant::now() + patience), deadline).await?;
-        let wire = self.wire.time(size(request), 1 + u32::from(shape.bytes));
-        let deadline = deadline.min(Instant::now() + patience + wire);
+        let asked = Instant::now() + patience;
+        // Only who has begun to answer gets the time that the answer takes.
+        let first = deadline.min(asked + self.wire.time(size(request), 0));
+        let deadline = deadline.min(asked + self.wire.time(size(request), 1 + u32::from(shape.bytes)));
         self.is_spent = true;
         let slave = Slave(shape.unit);
         let mut context = self.context.take().unwrap_or_else(|| rtu::attach_slave(self.line.clone(), slave));
@@ -236,14 +238,17 @@ impl Bus {
         let line = &self.line;
         line.port().begin(Some(shape), probe);
         let mut call = context.call(request.clone());
-        let answered = poll_fn(|cx| match call.as_mut().poll(cx) {
+        let mut answer = poll_fn(|cx| match call.as_mut().poll(cx) {
             Poll::Ready(result) => Poll::Ready(Ok(result)),
             Poll::Pending => match line.port().verdict() {
                 Some(error) => Poll::Ready(Err(error)),
                 None => Poll::Pending,
             },
         });
-        let answered = timeout_at(deadline, answered).await;
+        let answered = match timeout_at(first, &mut answer).await {
+            Err(_) if line.port().has_begun() => timeout_at(deadline, &mut answer).await,
+            answered => answered,
+        };
         drop(call);
         let result = match answered {
             Ok(Ok(Ok(result))) => {

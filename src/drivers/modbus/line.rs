@@ -115,6 +115,11 @@ impl Port {
         self.asked.verdict.take()
     }
 
+    /// Something came since the request.
+    pub(super) fn has_begun(&self) -> bool {
+        !matches!(self.asked.came, Came::Nothing)
+    }
+
     /// The time of a request to `unit` is over: says what that means.
     pub(super) fn expire(&mut self, unit: u8) -> DriverError {
         match self.asked.came {

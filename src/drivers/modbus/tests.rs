@@ -41,3 +41,23 @@ fn a_point_gets_its_own_words_or_nothing() {
     let bits = Answer::Bits(vec![false, true]);
     assert_eq!(bits.raw(&point(Area::Coil, 11, Kind::Bool), 10), Some(Raw::Bit(true)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_unit_gets_no_time_for_an_answer() {
+    let line = SerialLine { baud_rate: 1200, ..SerialLine::at("memory") };
+    let (sender, mut others) = tokio::sync::mpsc::unbounded_channel();
+    let bus = Bus::new(Access::Memory(line, sender), false, Pace::new(Duration::ZERO));
+    let planner = plan::Planner::new(Cost::tcp());
+    let mut driver =
+        Modbus { way: Way::Bus(bus), turnaround: TURNAROUND, refusals: write::Refusals::default(), planner };
+    driver.open(Instant::now() + Duration::from_secs(1)).await.unwrap();
+    let _unit = others.recv().await.unwrap();
+    let text = Kind::String { length: 250 };
+    let device = device(125, vec![point(Area::Holding, 0, text)]);
+    let request = driver.plan(&device, &[0]).remove(0);
+    let begun = Instant::now();
+    let answer = driver.exchange(&request, begun + Duration::from_secs(60)).await;
+    assert_eq!(answer, Err(DriverError::Timeout));
+    // 500 ms and the request; the answer alone would take more than two seconds.
+    assert!(begun.elapsed() < Duration::from_millis(800), "{:?}", begun.elapsed());
+}
