@@ -105,6 +105,16 @@ fn each_fault_names_key_place_and_help_and_no_secret() {
 }
 
 #[test]
+fn a_template_without_a_device_may_be_a_plugins() {
+    let folder = folder(
+        "[templates.meter]\naddress = \"192.168.1.5\"\npoints.a = { address = \"40041\", type = \"u16\" }\n\
+         points.c = { address = \"x\", type = \"u16\" }\n",
+    );
+    let outcome = check(&main_file(&folder), &VARIABLES);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+}
+
+#[test]
 fn every_fault_is_told_at_once() {
     let folder = folder(
         "[mqtt]\nqos = 9\npassword = \"hunter2\"\nversoin = \"5\"\n[devices.boiler]\npoll_interval = 5\n\

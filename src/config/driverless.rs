@@ -39,20 +39,23 @@ pub(super) fn stand_in() -> Protocol {
 
 fn has_modbus_points(device: &Dict) -> bool {
     let points = device.get("points").and_then(Value::as_dict);
+    let points: Vec<&Dict> = points.into_iter().flat_map(Dict::values).filter_map(Value::as_dict).collect();
+    let text = |point: &&Dict| point.get("address").and_then(text_of);
+    // Digits alone may be an address of a plugin's too; so may what stands at the device.
+    let is_unit = device.get("address").is_none_or(|address| address.to_i128().is_some());
+    let is_number = |text: String| parse_modbus(&text).is_ok();
     points
-        .into_iter()
-        .flat_map(Dict::values)
-        .filter_map(Value::as_dict)
-        .any(|point| point.contains_key("no_merge") || point.get("address").is_some_and(is_modbus))
+        .iter()
+        .any(|point| point.contains_key("no_merge") || text(point).is_some_and(|text| has_area(&text)))
+        || is_unit && !points.is_empty() && points.iter().all(|point| text(point).is_some_and(is_number))
 }
 
-/// It is a Modbus address, or was meant to be one.
-fn is_modbus(address: &Value) -> bool {
-    let number = address.to_i128().map(|number| number.to_string());
-    let Some(text) = number.as_deref().or(address.as_str()) else {
-        return false;
-    };
+fn text_of(address: &Value) -> Option<String> {
+    address.to_i128().map(|number| number.to_string()).or_else(|| address.as_str().map(str::to_owned))
+}
+
+/// It is a Modbus address by its area, or was meant to be one.
+fn has_area(address: &str) -> bool {
     let areas = [Area::Coil, Area::Discrete, Area::Input, Area::Holding];
-    let area = text.split_once(':').map(|(area, _)| area);
-    parse_modbus(text).is_ok() || areas.iter().any(|known| Some(known.name()) == area)
+    address.split_once(':').is_some_and(|(area, _)| areas.iter().any(|known| known.name() == area))
 }
