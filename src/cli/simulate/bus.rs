@@ -8,6 +8,7 @@ use crc::{CRC_16_MODBUS, Crc};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_modbus::server::Service as _;
 use tokio_modbus::{Request, Response, SlaveRequest};
 
@@ -18,6 +19,10 @@ const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_MODBUS);
 
 /// Most bytes kept while no frame is whole; more than the largest ASCII frame has.
 const KEPT: usize = 1024;
+
+/// An RTU frame that has paused for so long does not go on. Far more than the characters of a line have between them, and
+/// than a busy machine takes.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long to wait when connections cannot be accepted (no file descriptors left).
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
@@ -45,7 +50,15 @@ where
     let mut kept = Vec::new();
     loop {
         let mut chunk = [0; 512];
-        let count = stream.read(&mut chunk).await?;
+        let read = stream.read(&mut chunk);
+        let count = if kept.is_empty() || framing == Framing::Ascii {
+            read.await?
+        } else if let Ok(count) = timeout(PAUSE, read).await {
+            count?
+        } else {
+            kept.clear();
+            continue;
+        };
         if count == 0 {
             return Ok(());
         }
@@ -78,7 +91,8 @@ fn take(kept: &mut Vec<u8>, framing: Framing) -> Option<Vec<u8>> {
         15 | 16 => 9 + usize::from(*kept.get(6)?),
         22 => 10,
         23 => 13 + usize::from(*kept.get(10)?),
-        // Nobody knows how long it is: all that came at once is it, if its CRC fits.
+        // Nobody knows how long it is: all that came is it, once its CRC fits.
+        _ if kept.len() < 4 || CRC.checksum(kept) != 0 => return None,
         _ => kept.len(),
     };
     if kept.len() < length {
@@ -151,4 +165,35 @@ fn encode(response: &Response) -> Option<Vec<u8>> {
 fn counted(bytes: &[u8]) -> Option<Vec<u8>> {
     let count = u8::try_from(bytes.len()).ok()?;
     Some([&[count], bytes].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_frame_is_forgotten_after_a_pause() {
+        let (mut gateway, device) = duplex(1 << 10);
+        let line = Line::new(BTreeMap::new(), false);
+        let served = async { serve(device, &line, Framing::Rtu).await };
+        let asked = async {
+            // The beginning of a write whose count says that 255 bytes more come; then a read, which nobody is there for.
+            gateway.write_all(&[1, 16, 0, 0, 0, 1, 255]).await.unwrap();
+            tokio::time::sleep(PAUSE * 2).await;
+            let read = [1, 3, 0, 0, 0, 1];
+            gateway.write_all(&[&read[..], &CRC.checksum(&read).to_le_bytes()].concat()).await.unwrap();
+            let mut answer = [0; 5];
+            gateway.read_exact(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = tokio::select! {
+            _ = served => [0; 5],
+            answer = asked => answer,
+        };
+        assert_eq!(answer[..3], [1, 0x83, 11]);
+    }
 }
