@@ -190,6 +190,9 @@ impl Schedule {
         }
         if poll.is_drowned() {
             // No fault of the device; its line is free for nobody else meanwhile.
+            if slot.failures >= DEAD_AFTER {
+                slot.rest(poll.begun().elapsed(), share, dead);
+            }
             return report;
         }
         slot.is_alive = false;
@@ -228,10 +231,10 @@ impl Schedule {
 
     /// A command reached the device: it lives, so it is polled again at once.
     pub(super) fn revive(&mut self, device: &DeviceId) {
-        if let Some(slot) = self.slot(device)
-            && slot.failures >= DEAD_AFTER
-        {
-            slot.failures = 0;
+        let Some(slot) = self.slot(device) else { return };
+        let failures = std::mem::take(&mut slot.failures);
+        slot.is_alive |= failures > 0;
+        if failures >= DEAD_AFTER {
             slot.set_due(Instant::now());
         }
     }

@@ -191,10 +191,12 @@ async fn many_that_are_dead_from_the_start_do_not_take_the_line() {
     assert!((20..=21).contains(&within(&dead, 0, 5)), "{dead:?}");
     for from in (5..64).step_by(10).take(5) {
         let asked = within(&dead, from, from + 10);
-        assert!((4..=6).contains(&asked), "{asked} polls of the dead in ten seconds from {from}");
+        // Five, and some more while the first of them are dead already: they rest by themselves, for a time with a
+        // little chance in it.
+        assert!((4..=8).contains(&asked), "{asked} polls of the dead in ten seconds from {from}");
         let asked = within(&alive, from, from + 10) / 2;
         // One of them costs two of its polls.
-        assert!((88..=100).contains(&asked), "{asked} polls of 100 in ten seconds from {from}");
+        assert!((84..=100).contains(&asked), "{asked} polls of 100 in ten seconds from {from}");
     }
     for index in 0..20 {
         let asked = bench.asked(&format!("dead-{index}"));
