@@ -141,6 +141,10 @@ fn complaint(
         "timeout" => {
             "look at power and wiring, the unit address, and the speed and parity of a line".to_owned()
         }
+        "malformed" => {
+            "look at the wiring, the parity, and whether another speaks on the line at the same time"
+                .to_owned()
+        }
         "verify-failed" => {
             "the device did not keep the value: look at its manual, and whether it is locked".to_owned()
         }

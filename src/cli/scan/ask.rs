@@ -43,6 +43,8 @@ pub(super) struct Survey<'l> {
     link: &'l LinkConfig,
     driver: Modbus,
     told: Instant,
+    /// It was said that the line is never quiet.
+    is_noisy: bool,
 }
 
 impl<'l> Survey<'l> {
@@ -51,7 +53,7 @@ impl<'l> Survey<'l> {
         let Some(driver) = modbus_of(link) else {
             return Err(Trouble::usage(format!("{} has no Modbus driver", direct::place(link))));
         };
-        let mut survey = Self { files, link, driver, told: Instant::now() };
+        let mut survey = Self { files, link, driver, told: Instant::now(), is_noisy: false };
         survey.reopen().await?;
         Ok(survey)
     }
@@ -67,7 +69,15 @@ impl<'l> Survey<'l> {
     /// Asks one unit for one register. Whatever it answers, it is there.
     pub(super) async fn find(&mut self, unit: u8) -> Result<Option<Unit>, Trouble> {
         let answer = match self.ask(unit, (Area::Holding, 0, 1)).await? {
-            Err(DriverError::Lost(_) | DriverError::Noise) => return Ok(None),
+            Err(DriverError::Noise) => {
+                if !std::mem::replace(&mut self.is_noisy, true) {
+                    note(
+                        "the line is never quiet, so nobody is asked: look for a unit that babbles, and at the wiring",
+                    );
+                }
+                return Ok(None);
+            }
+            Err(DriverError::Lost(_)) => return Ok(None),
             Err(error) if error.is_silence() => return Ok(None),
             Ok(_) => None,
             Err(DriverError::Refused(code)) => Some(format!("exception-{code}")),
