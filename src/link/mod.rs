@@ -37,6 +37,7 @@ mod turns;
 use job::Job;
 pub use job::{Task, TaskError, TaskResult, Values, write};
 use schedule::Schedule;
+pub use schedule::first_round;
 use session::{Life, answered};
 
 /// Commands that may wait for a link. More would wait longer than a person does.

@@ -20,6 +20,8 @@ const DEAD_AFTER: u32 = 3;
 /// Failed polls of suspects that may follow one another at their own pace: with them a single device that fell silent
 /// is found dead. What comes on top keeps to the share.
 const CREDIT: u32 = 2;
+/// Of no consequence before somebody is dead.
+const FIRST_SHARE: f64 = 0.1;
 /// A dead device is tried at least this often, whatever its poll interval.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// The wall clock is looked at this often while an aligned device waits: it may have been set.
@@ -54,6 +56,20 @@ pub(super) struct Turn {
     pub(super) plan: Plan,
     /// Turns of its points that were left out because the link was at work.
     pub(super) missed: u64,
+}
+
+/// Takes all turns that are due when a link begins, as the link does, and asks nobody. Gives the number of requests.
+#[must_use]
+pub fn first_round(devices: &[Arc<Device>], driver: &mut dyn Driver) -> usize {
+    let mut schedule = Schedule::new(devices, FIRST_SHARE);
+    schedule.open();
+    let mut requests = 0;
+    while schedule.due(Instant::now(), Timestamp::now()).is_some()
+        && let Some(turn) = schedule.begin(driver)
+    {
+        requests += turn.plan.requests.len();
+    }
+    requests
 }
 
 #[derive(Debug)]

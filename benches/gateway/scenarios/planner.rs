@@ -1,12 +1,12 @@
-//! Ten thousand points on one link, planned.
+//! Ten thousand points on one link, scheduled and planned.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fieldgate::address::{Address, Area};
 use fieldgate::config::SerialLine;
-use fieldgate::drivers::Driver;
 use fieldgate::drivers::modbus::Modbus;
+use fieldgate::link::first_round;
 use fieldgate::point::{Device, DeviceId, Kind, LinkId, Point, PointId, Protocol, Reads};
 
 use crate::Result;
@@ -14,8 +14,8 @@ use crate::figures::{Figure, Target};
 use crate::gateway::Kind as Gateway;
 use crate::stage::Stage;
 
-pub(super) const ABOUT: &str = "10,000 points on one link become requests: of one device with gaps in each area, and of a \
-     hundred devices.\n  bare: a request for each point";
+pub(super) const ABOUT: &str = "10,000 points on one link are due and become requests: of one device with gaps in each area, \
+     and of a hundred devices.\n  bare: a request for each point";
 
 /// Points on the link.
 const POINTS: u16 = 10_000;
@@ -31,14 +31,10 @@ pub(super) fn measure(_stage: &mut Stage, kind: Gateway) -> Result<Vec<Figure>> 
     ] {
         let mut driver = Modbus::rtu(line.clone());
         let begun = Instant::now();
-        let mut count = 0_u32;
-        for device in &devices {
-            let due: Vec<usize> = (0..device.points.len()).collect();
-            count += match kind {
-                Gateway::Fieldgate => u32::try_from(driver.plan(device, &due).len())?,
-                Gateway::Bare => u32::try_from(due.len())?,
-            };
-        }
+        let count = u32::try_from(match kind {
+            Gateway::Fieldgate => first_round(&devices, &mut driver),
+            Gateway::Bare => devices.iter().map(|device| device.points.len()).sum(),
+        })?;
         let took = begun.elapsed().as_secs_f64() * 1000.0;
         figures.push(Figure::aimed(time, 2, took, Target::Most(50.0)));
         figures.push(Figure::open(requests, 0, f64::from(count)));
