@@ -9,7 +9,7 @@
 use rust_decimal::Decimal;
 
 use crate::address::Address;
-use crate::point::{Kind, Point, Raw, Reason, Value};
+use crate::point::{Kind, Point, Raw, Reason, Value, latin1};
 
 mod change;
 mod encode;
@@ -28,16 +28,22 @@ pub use encode::{EncodeError, encode};
 pub use mask::{is_same, mask};
 pub use pattern::{from_layout, range, to_layout};
 
-/// Most characters of a text in [`complaint`].
+/// Most characters of [`beginning`].
 const SHOWN: usize = 60;
 
 /// The text that gives no value of a point, for people: its beginning, escaped. `None` where no text is to blame.
 #[must_use]
 pub fn complaint(point: &Point, raw: &Raw, value: &Result<Value, Reason>) -> Option<String> {
     let (Raw::Text(text), Err(Reason::Malformed)) = (raw, value) else { return None };
+    Some(format!("{} is no {}", beginning(text), point.kind.name()))
+}
+
+/// The beginning of a text, for people: escaped, and with a sign that there is more.
+#[must_use]
+pub fn beginning(text: &str) -> String {
     let short: String = text.chars().take(SHOWN).collect();
     let more = if short.len() < text.len() { "…" } else { "" };
-    Some(format!("{short:?}{more} is no {}", point.kind.name()))
+    format!("{short:?}{more}")
 }
 
 /// Reads the raw data of a point.
@@ -61,7 +67,7 @@ pub fn decode(point: &Point, raw: &Raw) -> Result<Value, Reason> {
         (Kind::Bool, Raw::Bit(on)) => Ok(switch(point, *on)),
         (Kind::String { length }, Raw::Latin1(bytes)) => {
             let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-            let text: String = bytes.iter().take(end).copied().map(char::from).collect();
+            let text = latin1(bytes.get(..end).unwrap_or_default());
             match text.trim() {
                 text if text.chars().count() > usize::from(length) => Err(Reason::Invalid),
                 text => Ok(Value::Text(text.to_owned())),

@@ -337,6 +337,12 @@ pub enum Reason {
     Exception(u8),
 }
 
+/// The characters of bytes in ISO 8859-1: each byte is the number of its character.
+#[must_use]
+pub fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -14,7 +14,7 @@ use crate::clock::Moment;
 use crate::config::LinkConfig;
 use crate::decode::{self, decode};
 use crate::drivers::{Driver, DriverError, Request};
-use crate::point::{Device, Point, Protocol, Raw, Reason, Value};
+use crate::point::{Device, Point, Protocol, Raw, Reason, Value, latin1};
 use crate::record::{self, Body};
 
 /// Arguments of `fieldgate read`.
@@ -166,7 +166,7 @@ fn shown(raw: &Raw) -> String {
         Raw::Bit(on) => u8::from(*on).to_string(),
         Raw::Words(words) => words.iter().map(|word| format!("{word:04X}")).collect::<Vec<_>>().join(" "),
         Raw::Text(text) => format!("{text:?}"),
-        Raw::Latin1(bytes) => format!("{:?}", bytes.iter().copied().map(char::from).collect::<String>()),
+        Raw::Latin1(bytes) => format!("{:?}", latin1(bytes)),
         Raw::Number(number) => number.to_string(),
     }
 }
@@ -221,9 +221,7 @@ fn point_json(point: &Point, found: &Found) -> Vec<u8> {
         Some(Raw::Bit(on)) => body.with("raw", &[u8::from(*on)]),
         Some(Raw::Words(words)) => body.with("raw", words.as_slice()),
         Some(Raw::Text(text)) => body.with("raw", text),
-        Some(Raw::Latin1(bytes)) => {
-            body.with("raw", &bytes.iter().copied().map(char::from).collect::<String>())
-        }
+        Some(Raw::Latin1(bytes)) => body.with("raw", &latin1(bytes)),
         Some(Raw::Number(number)) => body.with("raw", number),
         None => body,
     };

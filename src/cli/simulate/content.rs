@@ -1,20 +1,18 @@
 //! What stands in the frames of a serial device: text that a regex matches, JSON, columns or bytes, with moving
 //! values at the places of the points.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
 use super::SimulateError;
 use super::frame::FrameMaker;
-use super::wave::Wave;
+use super::wave::{Wave, raw_of};
 use crate::address::{Address, Step};
 use crate::config::{Encoding, Frame, Shape};
 use crate::decode::{encode, to_layout};
 use crate::drivers::serial::wrap;
-use crate::point::{DecimalMark, Decode, Device, Kind, Point, Raw, Value};
+use crate::point::{DecimalMark, Decode, Device, Point, Raw, Value};
 
 /// Makes the frames of one device.
 #[derive(Debug)]
@@ -51,19 +49,8 @@ impl Content {
         };
         let points = device.points.iter().enumerate().map(|(index, point)| {
             // What stands in a frame is the raw number.
-            let raw = Point {
-                scale: Decimal::ONE,
-                offset: Decimal::ZERO,
-                bits: None,
-                min: None,
-                max: None,
-                values: BTreeMap::new(),
-                ..point.clone()
-            };
-            let named = point.values.keys().filter(|_| point.kind != Kind::Bool);
-            let named = named.filter_map(|raw| Decimal::try_from_i128_with_scale(*raw, 0).ok());
-            let named: Vec<Value> = named.map(Value::Decimal).collect();
-            let wave = if named.is_empty() { Wave::new(&raw, index) } else { Wave::turns(named, index) };
+            let raw = raw_of(point);
+            let wave = Wave::raw(point, &raw, index);
             (raw, wave)
         });
         Ok(Self { how, mark, encoding, points: points.collect() })

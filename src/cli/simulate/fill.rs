@@ -1,13 +1,11 @@
 //! Moving values in the form that a group of a regex asks for.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use regex::Regex;
 use regex_syntax::hir::Hir;
-use rust_decimal::Decimal;
 
-use super::wave::{self, Wave};
+use super::wave::{self, Wave, raw_of};
 use crate::point::{DecimalMark, Kind, Point, Value};
 
 /// Longest number, with blanks or zeros before it.
@@ -40,25 +38,7 @@ impl Fill {
             return None;
         }
         // The text holds the raw number.
-        let raw = Point {
-            scale: Decimal::ONE,
-            offset: Decimal::ZERO,
-            bits: None,
-            min: None,
-            max: None,
-            values: BTreeMap::new(),
-            ..point.clone()
-        };
-        let named = point
-            .values
-            .keys()
-            .map(|raw| Value::Decimal(Decimal::try_from_i128_with_scale(*raw, 0).unwrap_or_default()));
-        let named: Vec<Value> = named.collect();
-        let wave = if point.kind != Kind::Bool && !named.is_empty() {
-            Wave::turns(named, index)
-        } else {
-            Wave::new(&raw, index)
-        };
+        let wave = Wave::raw(point, &raw_of(point), index);
         let whole = Regex::new(&format!("^(?:{group})$")).ok()?;
         let mut fill = Self { wave, form: Form::Switch("0", "1"), mark };
         forms(point.kind).into_iter().find(|form| {

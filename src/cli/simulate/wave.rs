@@ -1,5 +1,6 @@
 //! How the values of a fake device move.
 
+use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 use std::time::Duration;
 
@@ -50,8 +51,16 @@ impl Wave {
         }
     }
 
+    /// The same for the raw numbers of a point, as `raw` is its [`raw_of`]: those that it has names for in turn.
+    pub(super) fn raw(point: &Point, raw: &Point, index: usize) -> Self {
+        let numbers = point.values.keys().filter(|_| point.kind != Kind::Bool);
+        let numbers = numbers.filter_map(|number| Decimal::try_from_i128_with_scale(*number, 0).ok());
+        let numbers: Vec<Value> = numbers.map(Value::Decimal).collect();
+        if numbers.is_empty() { Self::new(raw, index) } else { Self::turns(numbers, index) }
+    }
+
     /// Each of the values for a while.
-    pub(super) fn turns(values: Vec<Value>, index: usize) -> Self {
+    fn turns(values: Vec<Value>, index: usize) -> Self {
         let offset = u64::try_from(index).unwrap_or(0);
         Self::Turns { values, offset }
     }
@@ -90,6 +99,19 @@ fn swing(point: &Point, period: f64) -> Option<Wave> {
         let fits = |value| encode(point, &Value::Decimal(value)).is_ok();
         (fits(first) && fits(last)).then_some(Wave::Swing { low: first, step, steps: high - low, period })
     })
+}
+
+/// The point as its device has it: a number without scale, limits, bits and names.
+pub(super) fn raw_of(point: &Point) -> Point {
+    Point {
+        scale: Decimal::ONE,
+        offset: Decimal::ZERO,
+        bits: None,
+        min: None,
+        max: None,
+        values: BTreeMap::new(),
+        ..point.clone()
+    }
 }
 
 /// What a writable point shows before it is written: the middle of its limits, or something harmless.

@@ -71,6 +71,16 @@ enum Way {
     Bus(Bus),
 }
 
+impl Way {
+    /// What a request may need beside its own rest and the time of its unit.
+    fn overhead(&self) -> Duration {
+        match self {
+            Self::Tcp(tcp) => tcp.overhead(),
+            Self::Bus(bus) => bus.overhead(),
+        }
+    }
+}
+
 /// Where a Modbus link leads and what rests it needs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -240,11 +250,7 @@ impl Driver for Modbus {
     }
 
     fn overhead(&self, device: &Device) -> Duration {
-        let overhead = match &self.way {
-            Way::Tcp(tcp) => tcp.overhead(),
-            Way::Bus(bus) => bus.overhead(),
-        };
-        device.pause + overhead
+        device.pause + self.way.overhead()
     }
 
     fn plan(&mut self, device: &Arc<Device>, due: &[usize]) -> Vec<Request> {

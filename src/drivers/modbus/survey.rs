@@ -58,11 +58,8 @@ impl Modbus {
 
     /// Puts a question that nothing but its own time bounds.
     async fn put_alone(&mut self, question: Question<'_>) -> Result<Response, DriverError> {
-        let overhead = match &self.way {
-            Way::Tcp(tcp) => tcp.overhead(),
-            Way::Bus(bus) => bus.overhead(),
-        };
-        self.put(question, Instant::now() + question.patience + question.pause + overhead).await
+        let limit = question.patience + question.pause + self.way.overhead();
+        self.put(question, Instant::now() + limit).await
     }
 
     /// How long a unit that is silent is asked and waited for, before the next one can be.

@@ -7,7 +7,7 @@ use crate::address::Address;
 use crate::config::Encoding;
 use crate::decode::from_layout;
 use crate::drivers::Request;
-use crate::point::{DecimalMark, Decode, Kind, Point, Raw, Reason, Sample};
+use crate::point::{DecimalMark, Decode, Kind, Point, Raw, Reason, Sample, latin1};
 
 /// How the frames of a device are read.
 #[derive(Clone, Copy)]
@@ -90,7 +90,7 @@ impl Text<'_> {
     fn characters(self, bytes: &[u8]) -> Option<Cow<'_, str>> {
         match self.encoding {
             Encoding::Utf8 => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
-            Encoding::Latin1 => Some(bytes.iter().copied().map(char::from).collect()),
+            Encoding::Latin1 => Some(latin1(bytes).into()),
         }
     }
 

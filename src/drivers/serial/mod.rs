@@ -14,6 +14,7 @@ use self::frame::Frames;
 use super::port::Ports;
 use super::{Driver, DriverError, Request, Span};
 use crate::config::{Encoding, Frame, LONGEST_FRAME, SerialLine, Shape};
+use crate::decode::beginning;
 use crate::point::{Device, Protocol, Raw, Sample};
 
 pub use self::cost::Cost;
@@ -35,9 +36,6 @@ const GLANCE: Duration = Duration::from_millis(1);
 /// What a terminal holds for its reader (Linux `N_TTY_BUF_SIZE`, less the one it keeps free). So many
 /// pending bytes mean that others may have been lost behind them.
 const TERMINAL_BUFFER: usize = 4095;
-
-/// Most characters of a foreign frame in an error.
-const SHOWN: usize = 60;
 
 /// The driver `serial`.
 #[derive(Debug)]
@@ -243,10 +241,7 @@ impl Serial {
 
 /// The beginning of a frame, for people.
 fn shown(frame: &[u8]) -> String {
-    let text = String::from_utf8_lossy(frame);
-    let short: String = text.chars().take(SHOWN).collect();
-    let more = if short.len() < text.len() { "…" } else { "" };
-    format!("{short:?}{more}")
+    beginning(&String::from_utf8_lossy(frame))
 }
 
 #[async_trait(?Send)]
